@@ -1,0 +1,263 @@
+"""Command lines into calls: parse, call, print. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fit discrete-choice models of animal movement over H3 cells, and see what they have learned.",
+)
+tracks_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at tracks.")
+choices_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build choice sets.")
+synthetic_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Synthetic worlds with a known truth.")
+app.add_typer(tracks_app, name="tracks")
+app.add_typer(choices_app, name="choices")
+app.add_typer(synthetic_app, name="synthetic")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of mimic at this place.")]
+
+
+def main() -> None:
+    """The `mimic` command: bad input gives one message on standard error and exit code 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("MIMIC_DEBUG"):
+            raise
+        sys.stderr.write(f"mimic: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("mimic: stopped; nothing was written.\n")
+        sys.exit(130)
+
+
+@app.command("run")
+def run_command(
+    experiment: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-OF-THE-FILE.")] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an experiment: choice sets, models, evaluation and figures in one folder."""
+    from mimic.configuration import load_configuration
+    from mimic.runs import check_output
+
+    configuration = load_configuration(experiment)
+    folder = out or Path("runs") / experiment.stem
+    check_output(folder, overwrite=overwrite)
+    _quiet_tensorflow()
+    from mimic.report import format_run, run_to_folder
+
+    with _progress_bars() as progress:
+        result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress)
+    _answer(result, as_json, lambda: format_run(result, folder))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    choices: Annotated[list[str] | None, typer.Option(help='Choice group, "NAME=EXPRESSION"; may be repeated.')] = None,
+    behaviors: Annotated[
+        list[str] | None, typer.Option(help='Behavior group, "NAME=EXPRESSION"; may be repeated.')
+    ] = None,
+    models: Annotated[list[str] | None, typer.Option(help="Only these models; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute GMP for any choice groups and behavior groups of a finished run."""
+    from mimic.evaluation import evaluate, format_groups
+    from mimic.runs import load_run
+
+    choice_sets, log_odds = load_run(run)
+    unknown = [m for m in models or [] if m not in log_odds]
+    if unknown:
+        raise ValueError(f"{run} has no model {', '.join(unknown)}; it has {', '.join(log_odds)}.")
+    table = evaluate(
+        {m: log_odds[m] for m in models or log_odds},
+        choice_sets,
+        choice_groups=_named(choices),
+        behavior_groups=_named(behaviors),
+    )
+    _answer({"run": str(run), "evaluation": _records(table)}, as_json, lambda: format_groups(table))
+
+
+@tracks_app.command("check")
+def tracks_check_command(
+    file: Annotated[Path, typer.Argument(help="Track file: Movebank CSV, plain CSV or Parquet, may be gzipped.")],
+    column: Annotated[
+        list[str] | None, typer.Option(help='Our name for a column of the file, "individual=fish"; may be repeated.')
+    ] = None,
+    individual: Annotated[str | None, typer.Option(help="Name of the animal where the file holds only one.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Coordinate system of x and y, such as EPSG:32736.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Time zone of times without an offset (UTC).")] = None,
+    max_speed_km_h: Annotated[float | None, typer.Option(help="Greatest plausible speed, km/h.")] = None,
+    step: Annotated[str | None, typer.Option(help='Also resample to this step, such as "24h".')] = None,
+    tolerance: Annotated[str, typer.Option(help="Tolerance of the step.")] = "0min",
+    as_json: JsonOption = False,
+) -> None:
+    """Read and clean a track file and tell what is in it, what was dropped and why."""
+    from mimic.tracks import check_report, clean_tracks, read_tracks, resample_tracks
+
+    tracks, ledger = read_tracks(file, columns=_columns(column), individual=individual, crs=crs, timezone=timezone)
+    tracks, more = clean_tracks(tracks, max_speed_km_h=max_speed_km_h)
+    ledger += more
+    if step is not None:
+        tracks, more = resample_tracks(tracks, step=step, tolerance=tolerance)
+        ledger += more
+    report = {"file": str(file), **check_report(tracks, ledger)}
+    _answer(report, as_json, lambda: _format_mapping(report) + f"\nledger:\n{ledger.explain()}")
+
+
+@choices_app.command("build")
+def choices_build_command(
+    experiment: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the choice sets and the ledger.")],
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the choice sets of an experiment without training anything."""
+    from mimic.configuration import load_configuration
+    from mimic.runs import check_output
+
+    configuration = load_configuration(experiment)
+    check_output(out, overwrite=overwrite)
+    from mimic.experiment import prepare
+    from mimic.runs import output_folder, write_choices
+
+    with _progress_bars() as progress:
+        prepared = prepare(configuration, progress=progress)
+        with output_folder(out, overwrite=overwrite) as folder:
+            summary = write_choices(folder, configuration, prepared)
+    _answer(
+        {"out": str(out), **summary},
+        as_json,
+        lambda: _format_mapping(summary) + f"\nledger:\n{prepared.ledger.explain()}\nwritten to {out}",
+    )
+
+
+@synthetic_app.command("chinook")
+def synthetic_chinook_command(
+    out: Annotated[Path, typer.Option(help="Folder for chinook.csv.gz, perimeter.geojson and truth.json.")],
+    elevation: Annotated[Path, typer.Option(help="Elevation grid, m.")] = Path(
+        "data/north_pacific/elevation_5min.nc"
+    ),
+    climatology: Annotated[Path, typer.Option(help="Monthly sea surface temperature.")] = Path(
+        "data/north_pacific/ocean_climatology.nc"
+    ),
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulation; by default that of the demo.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate the demo's 100 synthetic chinook from their written-down truth; the same bytes every time."""
+    from mimic.synthetic import ChinookTruth, write_chinook
+
+    truth = ChinookTruth() if seed is None else ChinookTruth(seed=seed)
+    paths = write_chinook(out, truth, elevation=elevation, climatology=climatology)
+    _answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
+
+
+def _quiet_tensorflow() -> None:
+    """One intra-op thread (small networks are fastest so, and bits do not depend on the cores), and no C++ chatter.
+
+    Must come before TensorFlow is imported.
+    """
+    for name, value in {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    sys.stdout.write((json.dumps(_plain(result), allow_nan=False) if as_json else text()) + "\n")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict(orient="records")
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON knows: NaN and infinities become null, NumPy scalars Python numbers."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+
+
+def _format_mapping(values: dict[str, Any]) -> str:
+    shown = {k: v for k, v in values.items() if k != "ledger"}
+    width = max((len(k) for k in shown), default=0)
+    return "\n".join(f"{k:<{width}}  {_plain(v)}" for k, v in shown.items())
+
+
+def _named(texts: list[str] | None) -> dict[str, str]:
+    """ "NAME=EXPRESSION" or "EXPRESSION" into name -> expression; "all" when none is given."""
+    if not texts:
+        return {"all": "all"}
+    named: dict[str, str] = {}
+    for text in texts:
+        match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*(.+)", text, flags=re.DOTALL)
+        name, expression = (match[1], match[2]) if match else (text.strip(), text.strip())
+        if name in named:
+            raise ValueError(f"the group {name} is given twice; give each group its own name.")
+        named[name] = expression
+    return named
+
+
+def _columns(texts: list[str] | None) -> dict[str, str | list[str]] | None:
+    if not texts:
+        return None
+    pairs = [text.partition("=") for text in texts]
+    bad = [text for text, (ours, sign, theirs) in zip(texts, pairs, strict=True) if not (ours and sign and theirs)]
+    if bad:
+        raise ValueError(f"--column expects OURS=THEIRS, such as individual=fish_id; got {', '.join(bad)}.")
+    return {ours: theirs.split("+") if "+" in theirs else theirs for ours, _, theirs in pairs}
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars with time left on standard error; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""A YAML file into a validated `Configuration`: every key known, every path resolved, one message for all faults."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mimic.expressions import parse
+
+__all__ = [
+    "ChoicesConfig",
+    "CleanConfig",
+    "Configuration",
+    "ContrastsConfig",
+    "CovariateConfig",
+    "FeatureConfig",
+    "FiguresConfig",
+    "FileConfig",
+    "GroupsConfig",
+    "ModelConfig",
+    "ResampleConfig",
+    "SplitConfig",
+    "TableConfig",
+    "TracksConfig",
+    "TrainingConfig",
+    "load_configuration",
+    "read_yaml",
+]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class _Strict(BaseModel):
+    """A section of the file: unknown keys are refused, with the nearest known name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
+                    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(cls.model_fields)}."
+                    raise ValueError(f"unknown key {key}; {hint}")
+        return data
+
+
+class CleanConfig(_Strict):
+    """What is dropped from the tracks."""
+
+    max_speed_km_h: float | None = Field(None, gt=0)
+    max_error_radius_m: float | None = Field(None, gt=0)
+    error_radius_column: str = "error_radius_m"
+    drop_quality: list[str] = []
+    quality_column: str = "quality"
+    individual_of_tag: dict[str, str] | None = None
+    individual_pattern: str | None = None
+
+
+class ResampleConfig(_Strict):
+    """The step between decisions, as pandas spells durations ("24h", "20min")."""
+
+    step: str
+    tolerance: str = "0min"
+
+
+class TracksConfig(_Strict):
+    """A track file and how it is read, cleaned and resampled."""
+
+    file: Path
+    columns: dict[str, str | list[str]] | None = None
+    individual: str | None = None
+    crs: str | None = None
+    timezone: str | None = None
+    keep: list[str] = []
+    clean: CleanConfig = CleanConfig()
+    resample: ResampleConfig
+
+
+class TableConfig(_Strict):
+    """A ready choice table in long format, instead of tracks."""
+
+    file: Path
+    features: list[str] = Field(min_length=1)
+    columns: dict[str, str] | None = None
+    context: list[str] = []
+
+
+class CovariateConfig(_Strict):
+    """A gridded covariate."""
+
+    file: Path
+    variable: str | None = None
+    unit: str | None = None
+    crs: str | None = None
+    level: dict[str, float] | None = None
+    method: Literal["auto", "mean", "nearest", "bilinear", "area"] = "auto"
+    join: Literal["auto", "static", "nearest", "previous", "linear", "climatology"] = "auto"
+    max_gap: str | None = None
+    missing: Literal["drop", "error"] | float = "drop"
+
+
+class FileConfig(_Strict):
+    """A file: the polygons of an area (1 inside, 0 outside), or the written-down truth of a synthetic world."""
+
+    file: Path
+
+
+class ChoicesConfig(_Strict):
+    """Which cells are choices."""
+
+    resolution: int = Field(ge=0, le=15)
+    max_distance_km: float = Field(ge=0)
+    domain: str | None = None
+    outside: Literal["drop", "error"] = "drop"
+
+    @field_validator("domain")
+    @classmethod
+    def _is_expression(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
+
+
+class FeatureConfig(_Strict):
+    """A feature that is not simply a source under its own name."""
+
+    source: str
+    minus_origin: bool = False
+    multiply: float = 1.0
+    clip: tuple[float | None, float | None] | None = None
+    transform: Literal["none", "log", "log1p", "square"] = "none"
+
+
+class SplitConfig(_Strict):
+    """Which individuals validate: a seeded share, or by name."""
+
+    validation_share: float = Field(0.36, gt=0, lt=1)
+    seed: int = 0
+    validation: list[str] | None = None
+
+
+class ContrastsConfig(_Strict):
+    """How many contrasts are drawn where they are sampled (`loss: contrast_sampled`)."""
+
+    decisions_per_individual: int = Field(200, ge=1)
+    alternatives_per_decision: int = Field(19, ge=1)
+
+
+class TrainingConfig(_Strict):
+    """How the networks are trained; a model may override any of it."""
+
+    loss: Literal["contrast_exact", "contrast_sampled", "softmax"] = "contrast_exact"
+    epochs: int = Field(100, ge=1)
+    batch_decisions: int = Field(512, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    optimizer: str = "adam"
+    units: list[int] = [24, 24, 24]
+    activation: str = "relu"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    patience: int | None = Field(None, ge=1)
+    weighting: Literal["individual", "decision"] = "individual"
+    seed: int = 0
+
+
+class ModelConfig(_Strict):
+    """A model: its features, and what it trains differently."""
+
+    features: list[str]
+    training: dict[str, Any] = {}
+
+
+class GroupsConfig(_Strict):
+    """Choice groups, behavior groups, and conditions on choices whose predicted share is compared with the data's."""
+
+    choices: dict[str, str] = {"all": "all"}
+    behaviors: dict[str, str] = {"all": "all"}
+    shares: dict[str, str] = {}
+
+    @field_validator("choices", "behaviors", "shares")
+    @classmethod
+    def _are_expressions(cls, groups: dict[str, str]) -> dict[str, str]:
+        for text in groups.values():
+            parse(text)
+        return groups
+
+
+class FiguresConfig(_Strict):
+    """What the figures show."""
+
+    difference: tuple[str, str] | None = None
+    individual: str | None = None
+    color_by: str = "individual"
+
+
+class Configuration(_Strict):
+    """One experiment: data, choice sets, features, split, models and groups."""
+
+    name: str
+    description: str = ""
+    tracks: TracksConfig | None = None
+    table: TableConfig | None = None
+    covariates: dict[str, CovariateConfig] = {}
+    areas: dict[str, FileConfig] = {}
+    choices: ChoicesConfig | None = None
+    features: dict[str, FeatureConfig] = {}
+    split: SplitConfig = SplitConfig()
+    contrasts: ContrastsConfig = ContrastsConfig()
+    training: TrainingConfig = TrainingConfig()
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    groups: GroupsConfig = GroupsConfig()
+    figures: FiguresConfig = FiguresConfig()
+    truth: FileConfig | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Configuration:
+        if (self.tracks is None) == (self.table is None):
+            raise ValueError("expected either tracks (with choices) or a ready table; got " + ("both." if self.tracks else "neither."))
+        if self.tracks is not None and self.choices is None:
+            raise ValueError("tracks need the section choices (resolution, max_distance_km).")
+        for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
+        if self.truth is not None and "truth" in self.models:
+            raise ValueError("with truth set, no model may be called truth.")
+        for name in self.models:
+            self.training_of(name)
+        for name in self.figures.difference or ():
+            if name not in self.models:
+                raise ValueError(f"figures.difference: unknown model {name}; known are {', '.join(self.models)}.")
+        return self
+
+    def training_of(self, model: str) -> TrainingConfig:
+        """The training section of a model: the common one with the model's own overrides."""
+        return TrainingConfig.model_validate({**self.training.model_dump(), **self.models[model].training})
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, defaults written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """A YAML loader that refuses a key written twice (plain YAML silently keeps the last)."""
+
+
+def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key} is written twice; keep one.")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=deep)
+
+
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_once)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is no YAML, a key is written twice, or it holds no mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no experiment file {path}; give the path of a YAML file.")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: expected a mapping of sections (name, tracks, models, ...); got {type(data).__name__}.")
+    return data
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read and check an experiment file.
+
+    Paths are taken relative to the folder of the file. `${NAME:-default}` in a path is replaced by the
+    environment variable NAME, or by the default where it is not set.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_yaml`; and one ValueError that lists every fault of the content.
+    """
+    data = read_yaml(path)
+    try:
+        return Configuration.model_validate(_resolve_paths(data, path.resolve().parent))
+    except ValidationError as error:
+        faults = "\n".join(f"  {_place(e['loc'])}: {_text(e['msg'])}" for e in error.errors())
+        raise ValueError(f"{path} is not a valid experiment:\n{faults}") from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(the file)"
+
+
+def _text(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _resolve_paths(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {
+            k: str(_resolve_path(v, folder)) if k == "file" and isinstance(v, str) else _resolve_paths(v, folder)
+            for k, v in value.items()
+        }
+    return value
+
+
+def _resolve_path(text: str, folder: Path) -> Path:
+    def fill(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value:  # a relative one is meant from where the command runs, not from the experiment's folder
+            return os.path.abspath(value)
+        if match[2] is None:
+            raise ValueError(f"the path {text} needs the environment variable {match[1]}; set it.")
+        return match[2]
+
+    filled = re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", fill, text)
+    return Path(os.path.normpath(folder / Path(filled).expanduser()))

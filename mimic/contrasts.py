@@ -1,0 +1,154 @@
+"""`ChoiceSets` into weights of contrasts (selected against unselected): the exact expectation or sampled counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from mimic.probability import contrast_losses
+from mimic.schema import ChoiceSets
+
+__all__ = [
+    "Weighting",
+    "contrast_loss",
+    "decision_weights",
+    "exact_contrasts",
+    "has_contrasts",
+    "sample_contrasts",
+]
+
+Weighting = Literal["individual", "decision"]
+
+
+def has_contrasts(cs: ChoiceSets) -> np.ndarray:
+    """Whether a decision has a known selection and at least one unselected choice: (decision,), bool."""
+    return (cs.selected >= 0) & (cs.n_choices > 1)
+
+
+def decision_weights(cs: ChoiceSets, *, weighting: Weighting = "individual") -> np.ndarray:
+    """Weight of each decision in a mean over decisions.
+
+    Parameters
+    ----------
+    weighting
+        "individual": individuals weigh the same; "decision": decisions weigh the same.
+
+    Returns
+    -------
+    (decision,), float64, summing to 1. Zero where the selection is unknown; all zero if it is unknown everywhere.
+
+    Notes
+    -----
+    1 / (I D_i) or 1 / D, with D_i the decisions of individual i whose selection is known, D their sum and I
+    the number of individuals that have any.
+    """
+    return _shares(cs, cs.selected >= 0, weighting)
+
+
+def exact_contrasts(cs: ChoiceSets) -> np.ndarray:
+    """Weight of the contrast of each unselected row with the selected row of its decision, in expectation.
+
+    It is what `sample_contrasts` tends to as more is drawn, without the noise of drawing.
+
+    Returns
+    -------
+    (row,), float64, summing to 1. Zero on selected rows and in decisions without an alternative or without a
+    known selection; all zero if there is no contrast at all.
+
+    Notes
+    -----
+    1 / (I D_i U_d), with U_d the unselected rows of decision d, D_i the decisions of individual i that have
+    contrasts and I the number of individuals that have such decisions.
+
+    Example
+    -------
+    Fish a decides once among 3 choices, fish b once among 2:
+
+    >>> import pandas as pd
+    >>> decisions = pd.DataFrame({"individual": ["a", "b"], "decision": [1, 1]})
+    >>> cs = ChoiceSets(decisions, offsets=[0, 3, 5], choice=[1, 2, 3, 1, 2], selected=[0, 4])
+    >>> exact_contrasts(cs)
+    array([0.  , 0.25, 0.25, 0.5 , 0.  ])
+    """
+    per_decision = _shares(cs, has_contrasts(cs), "individual")
+    weights = np.repeat(per_decision / np.maximum(cs.n_choices - 1, 1), cs.n_choices)
+    weights[cs.is_selected] = 0.0
+    return weights
+
+
+def sample_contrasts(
+    cs: ChoiceSets, *, decisions_per_individual: int, alternatives_per_decision: int, rng: np.random.Generator
+) -> np.ndarray:
+    """How often each row is drawn as the unselected side of a contrast.
+
+    For every individual its decisions are drawn with replacement, and for EACH draw of a decision unselected
+    choices of it are drawn anew, with replacement.
+
+    Returns
+    -------
+    (row,), int64: counts. Their sum is individuals with contrasts x `decisions_per_individual` x
+    `alternatives_per_decision`; zero wherever `exact_contrasts` is zero.
+
+    Raises
+    ------
+    ValueError
+        If either number to draw is less than 1.
+    """
+    if decisions_per_individual < 1 or alternatives_per_decision < 1:
+        raise ValueError(
+            "decisions_per_individual and alternatives_per_decision must be 1 or more; "
+            f"got {decisions_per_individual} and {alternatives_per_decision}."
+        )
+    usable = np.flatnonzero(has_contrasts(cs))
+    if len(usable) == 0:
+        return np.zeros(cs.n_rows, dtype=np.int64)
+    codes = cs.individual_codes[usable]
+    by_individual = usable[np.argsort(codes, kind="stable")]  # decisions of one individual lie together
+    n_of_individual = np.bincount(codes)
+    first = (np.cumsum(n_of_individual) - n_of_individual)[n_of_individual > 0, None]
+    n_of_individual = n_of_individual[n_of_individual > 0, None]
+    draws = first + rng.integers(0, n_of_individual, size=(len(first), decisions_per_individual))
+    drawn = by_individual[draws.ravel(), None]  # (draw, 1)
+    position = rng.integers(0, cs.n_choices[drawn] - 1, size=(len(drawn), alternatives_per_decision))
+    rows = cs.offsets[:-1][drawn] + position
+    rows += rows >= cs.selected[drawn]  # step over the selected row
+    return np.bincount(rows.ravel(), minlength=cs.n_rows)
+
+
+def contrast_loss(log_odds: np.ndarray, cs: ChoiceSets, weights: np.ndarray) -> float:
+    """Mean loss of the weighted contrasts, in nats: ln 2 for a model without features.
+
+    Parameters
+    ----------
+    log_odds
+        (row,), nats.
+    weights
+        (row,): from `exact_contrasts` or `sample_contrasts`.
+
+    Returns
+    -------
+    The mean; NaN when there are no contrasts.
+
+    Notes
+    -----
+    sum_r w_r ln(1 + exp(phi_r - phi_s)) / sum_r w_r, with s the selected row of the decision of r.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    # No np.dot: its threads keep a core busy for a while after each call, and its bits depend on their number.
+    total = weights.sum()
+    return float((contrast_losses(log_odds, cs.offsets, cs.selected) * weights).sum() / total) if total > 0 else np.nan
+
+
+def _shares(cs: ChoiceSets, keep: np.ndarray, weighting: Weighting) -> np.ndarray:
+    """Weights (decision,) that sum to 1 over the decisions to keep."""
+    if weighting not in ("individual", "decision"):
+        raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
+    if not keep.any():
+        return np.zeros(cs.n_decisions)
+    if weighting == "decision":
+        return keep / keep.sum()
+    codes = cs.individual_codes
+    n_of_individual = np.bincount(codes[keep], minlength=codes.max() + 1)
+    n_individuals = np.count_nonzero(n_of_individual)
+    return keep / (n_individuals * np.maximum(n_of_individual[codes], 1))

@@ -1,0 +1,124 @@
+"""A configuration into a finished run folder with its figures, and a run into the text the command line prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mimic.configuration import Configuration
+from mimic.evaluation import decision_table, format_groups
+from mimic.experiment import Fit, Prepared, Progress, assess, fit_models, prepare
+from mimic.hexgrid import centroids, check_cells
+from mimic.runs import output_folder, summarize, write_run
+from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
+
+__all__ = ["difference_table", "format_run", "run_to_folder"]
+
+
+def run_to_folder(
+    configuration: Configuration, out: Path, *, overwrite: bool, progress: Progress
+) -> dict[str, Any]:
+    """Run an experiment and write its folder, whole or not at all.
+
+    Returns
+    -------
+    The summary, the tables as records and the figures' paths, all as plain values.
+    """
+    with output_folder(out, overwrite=overwrite) as folder:
+        prepared = prepare(configuration, progress=progress)
+        fit = fit_models(configuration, prepared, progress=progress)
+        evaluation, shares = assess(configuration, prepared.choice_sets, fit.log_odds)
+        write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares})
+        figures = draw_run(configuration, prepared, fit, evaluation, folder / "figures", progress)
+    return {
+        **summarize(configuration, prepared, fit),
+        "out": str(out),
+        "figures": [str(out / "figures" / name) for name in figures],
+        "ledger": prepared.ledger.to_frame().to_dict(orient="records"),
+        "evaluation": evaluation.to_dict(orient="records"),
+        "shares": shares.to_dict(orient="records"),
+    }
+
+
+def difference_table(configuration: Configuration, prepared: Prepared, fit: Fit) -> tuple[pd.DataFrame, str, str, str]:
+    """Where one model explains an individual's decisions better than another.
+
+    Returns
+    -------
+    table
+        One row a decision: longitude, latitude, longitude_selected, latitude_selected (degrees) and
+        difference, ln p of the better-informed model minus the other's, nats.
+    individual, model, other
+        By default the last model against the one before, for the validation individual with the largest gain.
+    """
+    names = [n for n in configuration.models if n in fit.log_odds]
+    model, other = configuration.figures.difference or ((names[-1], names[-2]) if len(names) > 1 else (names[0], names[0]))
+    choice_sets = prepared.choice_sets
+    table = decision_table({m: fit.log_odds[m] for m in dict.fromkeys((model, other))}, choice_sets)
+    difference = table[model] - table[other]
+    selected = choice_sets.choice[np.maximum(choice_sets.selected, 0)]
+    table["longitude"], table["latitude"] = centroids(choice_sets.decisions["origin"].to_numpy())
+    table["longitude_selected"], table["latitude_selected"] = centroids(selected)
+    table["difference"] = difference
+    individual = configuration.figures.individual
+    if individual is None:
+        candidates = table[table[SPLIT] == VALIDATION]
+        individual = str(candidates.groupby(INDIVIDUAL)["difference"].sum().idxmax())
+    if individual not in set(table[INDIVIDUAL]):
+        raise ValueError(f"figures.individual: no decisions of an individual {individual}.")
+    return table[table[INDIVIDUAL] == individual].reset_index(drop=True), individual, model, other
+
+
+def draw_run(
+    configuration: Configuration,
+    prepared: Prepared,
+    fit: Fit,
+    evaluation: pd.DataFrame,
+    folder: Path,
+    progress: Progress,
+) -> list[str]:
+    """Draw the figures of a run into a folder; the names of the files."""
+    from mimic import figures, maps
+
+    folder.mkdir()
+    drawn: list[str] = []
+
+    def keep(figure: Any, name: str) -> None:
+        figures.save_figure(figure, folder / name)
+        drawn.append(name)
+        progress("drawing figures", len(drawn), 4)
+
+    with figures.style():
+        if prepared.tracks is not None:
+            keep(maps.draw_tracks(prepared.tracks, color_by=configuration.figures.color_by).figure, "tracks.png")
+        if len(fit.history):
+            keep(figures.draw_training_curves(fit.history), "training.png")
+        keep(figures.draw_groups(evaluation), "groups.png")
+        if prepared.tracks is not None and len(configuration.models) > 1:
+            check_cells(prepared.choice_sets.choice[:1])
+            table, individual, model, other = difference_table(configuration, prepared, fit)
+            axes = maps.draw_difference_map(table)
+            axes.set_title(f"{individual}: {model} against {other}")
+            keep(axes.figure, "difference.png")
+    return drawn
+
+
+def format_run(result: dict[str, Any], out: Path) -> str:
+    """What the command line prints at the end of a run."""
+    lines = [
+        f"{result['rows_read']:,} rows read = {result['n_decisions']:,} decisions + {result['rows_dropped']:,} dropped:",
+        *(
+            f"  {e['stage']}: {e['n']:,} {e['unit']} {e['action']}: {e['reason']}"
+            for e in result["ledger"]
+        ),
+        "",
+        format_groups(pd.DataFrame(result["evaluation"])),
+    ]
+    if result["shares"]:
+        lines += ["", "Predicted against observed share of choices:", pd.DataFrame(result["shares"]).to_string(index=False)]
+    lines += ["", f"Everything is in {out}; the pictures are"]
+    lines += [f"  {path}" for path in result["figures"]]
+    return "\n".join(lines)

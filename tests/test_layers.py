@@ -1,0 +1,234 @@
+"""The layers of mimic: which module may import which, read from the syntax trees and tried in fresh processes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MIMIC = Path(__file__).resolve().parents[1] / "mimic"
+
+# A module imports only modules of strictly lower layers. Fractions order modules that share a subject.
+# A new module needs a line here, in the commit that brings it.
+LAYERS: dict[str, float] = {
+    "__init__": -1,
+    "schema": 0,
+    "ledger": 0.5,
+    "archive": 0.7,
+    "grammar": 0.7,
+    "tablefile": 0.7,
+    "probability": 1,
+    "hexgrid": 1,
+    "expressions": 1,
+    "tables": 1,
+    "axes": 1.5,
+    "gridpoints": 1.5,
+    "groups": 1.5,
+    "movebank": 1.5,
+    "speeds": 1.5,
+    "fixes": 1.7,
+    "tracks": 2,
+    "splits": 2,
+    "grids": 2,
+    "regrid": 2,
+    "polygons": 2,
+    "coastline": 2.5,
+    "covariates": 3,
+    "features": 3,
+    "choices": 4,
+    "contrasts": 5,
+    "synthetic": 5,
+    "layers": 6,
+    "evaluation": 6,
+    "model": 6.2,
+    "callbacks": 6.5,
+    "training": 7,
+    "figures": 8,
+    "maps": 8.5,
+    "configuration": 9,
+    "experiment": 10,
+    "runs": 10.3,
+    "report": 10.6,
+    "cli": 11,
+}
+
+# Packages that only these modules may import at all, even within a function.
+ONLY_IN: dict[str, set[str]] = {
+    "h3": {"hexgrid"},
+    "matplotlib": {"figures", "maps"},
+    "seaborn": {"figures", "maps"},
+}
+
+# Slow packages that only these modules may import at module level; elsewhere the import goes into the function.
+AT_MODULE_LEVEL_ONLY_IN: dict[str, set[str]] = {
+    "tensorflow": {"layers", "model", "callbacks", "training"},
+    "keras": {"layers", "model", "callbacks", "training"},
+    "sklearn": set(),
+}
+
+HEAVY = {"tensorflow", "keras", "sklearn", "matplotlib", "seaborn"}
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    """Whether a node is `if TYPE_CHECKING:`, whose body never runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def _nodes(node: ast.AST, runs_on_import: bool = True) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node below, and whether it runs when the module is imported."""
+    for name, value in ast.iter_fields(node):
+        within = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and name == "body"
+        within = within or (_is_type_checking(node) and name == "body")
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield child, runs_on_import and not within
+                yield from _nodes(child, runs_on_import and not within)
+
+
+def _imports(source: str) -> list[tuple[str, bool]]:
+    """Dotted names that a module of mimic imports, and whether on import; `from mimic import a` gives "mimic.a"."""
+    found: list[tuple[str, bool]] = []
+    for node, on_import in _nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, on_import) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # The package is flat: one leading dot is mimic itself.
+            base = ".".join(part for part in ("mimic" if node.level else "", node.module or "") if part)
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "mimic" else [base]
+            found += [(name, on_import) for name in names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"importlib.import_module", "import_module"}:
+            found += [(arg.value, on_import) for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+    return found
+
+
+def faults(module: str, source: str) -> list[str]:
+    """What a module imports against the rules, in words; empty if nothing."""
+    if module not in LAYERS:
+        return [f"{module} is not in the table of layers; add it to LAYERS in tests/test_layers.py"]
+    found = []
+    for name, on_import in _imports(source):
+        package, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if package == "mimic" and target and not target.startswith("__"):
+            if target not in LAYERS:
+                found.append(f"{module} imports mimic.{target}, which is not in the table of layers")
+            elif LAYERS[target] >= LAYERS[module]:
+                found.append(
+                    f"{module} (layer {LAYERS[module]:g}) imports {target} (layer {LAYERS[target]:g}); "
+                    "only lower layers are allowed"
+                )
+        if module not in ONLY_IN.get(package, {module}):
+            found.append(f"{module} imports {package}; only {', '.join(sorted(ONLY_IN[package]))} may")
+        if on_import and module not in AT_MODULE_LEVEL_ONLY_IN.get(package, {module}):
+            found.append(f"{module} imports {package} at module level; import it in the function that needs it")
+    return found
+
+
+def _sources() -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(MIMIC.glob("*.py"))}
+
+
+@pytest.mark.parametrize("module", sorted(_sources()))
+def test_module_imports_only_lower_layers(module: str) -> None:
+    assert faults(module, _sources()[module]) == []
+
+
+def test_package_is_flat() -> None:
+    # The table knows modules by one name; a package within the package would escape it.
+    assert [str(p.relative_to(MIMIC)) for p in MIMIC.glob("*/**/*.py")] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "message"),
+    [
+        ("schema", "from mimic.hexgrid import cell_at", "schema (layer 0) imports hexgrid (layer 1)"),
+        ("schema", "from mimic import cli", "schema (layer 0) imports cli (layer 11)"),
+        ("schema", "import mimic.ledger as account", "schema (layer 0) imports ledger (layer 0.5)"),
+        ("schema", "from .probability import gmp", "schema (layer 0) imports probability (layer 1)"),
+        ("schema", "from . import probability", "schema (layer 0) imports probability (layer 1)"),
+        ("schema", "def late():\n    from mimic.cli import main", "schema (layer 0) imports cli (layer 11)"),
+        ("schema", "import importlib\nimportlib.import_module('mimic.cli')", "schema (layer 0) imports cli"),
+        ("probability", "from mimic.hexgrid import cell_at", "only lower layers are allowed"),
+        ("schema", "from mimic.helpers import x", "mimic.helpers, which is not in the table"),
+        ("schema", "def late():\n    import h3.api.basic_int as h3", "schema imports h3; only hexgrid may"),
+        ("schema", "def late():\n    import matplotlib.pyplot", "schema imports matplotlib; only figures, maps may"),
+        ("schema", "from tensorflow import keras", "schema imports tensorflow at module level"),
+        ("schema", "try:\n    import keras\nexcept ImportError:\n    pass", "schema imports keras at module level"),
+        ("schema", "class A:\n    import sklearn", "schema imports sklearn at module level"),
+        ("schema", "def late(x=__import__('os')):\n    pass\nimport seaborn", "schema imports seaborn"),
+    ],
+)
+def test_forbidden_import_in_a_copy_is_found(module: str, line: str, message: str) -> None:
+    source = _sources()[module]
+    assert faults(module, source) == []
+    found = faults(module, f"{source}\n{line}\n")
+    assert len(found) >= 1
+    assert message in " | ".join(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def late():\n    import keras",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import keras",
+        "from mimic import __version__",
+        "from mimic.schema import ChoiceSets",
+    ],
+)
+def test_allowed_import_in_a_copy_is_not_a_fault(line: str) -> None:
+    assert faults("probability", f"{_sources()['probability']}\n{line}\n") == []
+
+
+def test_module_missing_from_the_table_is_a_fault() -> None:
+    assert faults("helpers", "import os\n") == [
+        "helpers is not in the table of layers; add it to LAYERS in tests/test_layers.py"
+    ]
+
+
+def _loaded_after(code: str, folder: Path) -> set[str]:
+    """Top-level modules in a fresh process after running code, which reports through the last line of stderr."""
+    report = "import json, sys; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})), file=sys.stderr)"
+    # Run elsewhere, so that what is on the path is mimic and nothing that happens to lie beside the caller.
+    environment = {**os.environ, "PYTHONPATH": str(MIMIC.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.strip().splitlines()[-1]))
+
+
+def _need(module: str) -> None:
+    if not (MIMIC / f"{module}.py").is_file():
+        pytest.skip(f"mimic.{module} is not written yet")
+
+
+def test_importing_evaluation_loads_no_tensorflow_matplotlib_or_sklearn(tmp_path: Path) -> None:
+    _need("evaluation")
+    loaded = _loaded_after("import mimic.evaluation", tmp_path)
+    assert "mimic" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_help_of_the_command_line_loads_nothing_heavy(tmp_path: Path) -> None:
+    _need("cli")
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['mimic', '--help']\n"
+        "try:\n    runpy.run_module('mimic.cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+    )
+    loaded = _loaded_after(code, tmp_path)
+    assert "typer" in loaded  # the command line did run
+    assert loaded & (HEAVY | {"pandas", "geopandas"}) == set()
