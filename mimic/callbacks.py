@@ -35,7 +35,8 @@ class TrueLoss(keras.callbacks.Callback):
     The `loss` that Keras shows is a mean over batches while the weights move; it is the loss of no model. This
     callback writes `true_contrast_loss`, `true_decision_loss` and, with validation choice sets,
     `val_true_contrast_loss` and `val_true_decision_loss` into the logs of the epoch. Callbacks after it in the
-    list read them (EarlyStopping, ReduceLROnPlateau, CSVLogger, ...): place it FIRST.
+    list read them (EarlyStopping, ReduceLROnPlateau, CSVLogger, ...): place it FIRST. Those that seek a minimum
+    need `mode="min"`, since Keras does not know these names.
 
     It serves any Keras model that maps raw features (row, feature) to log-odds (row, 1).
 

@@ -212,11 +212,21 @@ def _candidates(
         at_choice[source.name] = values
         at_origin[source.name], _ = _filled(source, origin, times)
         ledger = ledger.changed(
-            "choices", f"no {source.name}: filled with {source.missing}", cell[filled][:50], unit="choice", n=filled.sum()
+            "choices",
+            f"no {source.name}: filled with {source.missing}",
+            cell[filled][:50],
+            unit="choice",
+            n=filled.sum(),
         )
     return (
         _Candidates(
-            decision, cell, table.distance_km[flat], table.bearing_rad[flat], cell == origin[decision], at_choice, at_origin
+            decision,
+            cell,
+            table.distance_km[flat],
+            table.bearing_rad[flat],
+            cell == origin[decision],
+            at_choice,
+            at_origin,
         ),
         ledger,
     )
@@ -302,9 +312,7 @@ def _lost_decisions(
 def _explain(decisions: pd.DataFrame, lost: np.ndarray, why: list[str]) -> Ledger:
     ledger = Ledger()
     for number, reason in enumerate(why, start=1):
-        ledger = ledger.dropped(
-            "choices", reason, _where(decisions, np.flatnonzero(lost == number)), unit="decision"
-        )
+        ledger = ledger.dropped("choices", reason, _where(decisions, np.flatnonzero(lost == number)), unit="decision")
     return ledger
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["app", "main"]
 
@@ -97,7 +97,7 @@ def evaluate_command(
         choice_groups=_named(choices),
         behavior_groups=_named(behaviors),
     )
-    _answer({"run": str(run), "evaluation": _records(table)}, as_json, lambda: format_groups(table))
+    _answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
 
 
 @tracks_app.command("check")
@@ -157,9 +157,7 @@ def choices_build_command(
 @synthetic_app.command("chinook")
 def synthetic_chinook_command(
     out: Annotated[Path, typer.Option(help="Folder for chinook.csv.gz, perimeter.geojson and truth.json.")],
-    elevation: Annotated[Path, typer.Option(help="Elevation grid, m.")] = Path(
-        "data/north_pacific/elevation_5min.nc"
-    ),
+    elevation: Annotated[Path, typer.Option(help="Elevation grid, m.")] = Path("data/north_pacific/elevation_5min.nc"),
     climatology: Annotated[Path, typer.Option(help="Monthly sea surface temperature.")] = Path(
         "data/north_pacific/ocean_climatology.nc"
     ),
@@ -191,10 +189,6 @@ def _quiet_tensorflow() -> None:
 
 def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     sys.stdout.write((json.dumps(_plain(result), allow_nan=False) if as_json else text()) + "\n")
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table.to_dict(orient="records")
 
 
 def _plain(value: Any) -> Any:

@@ -57,8 +57,8 @@ class _Strict(BaseModel):
 class CleanConfig(_Strict):
     """What is dropped from the tracks."""
 
-    max_speed_km_h: float | None = Field(None, gt=0)
-    max_error_radius_m: float | None = Field(None, gt=0)
+    max_speed_km_h: float | None = Field(default=None, gt=0)
+    max_error_radius_m: float | None = Field(default=None, gt=0)
     error_radius_column: str = "error_radius_m"
     drop_quality: list[str] = []
     quality_column: str = "quality"
@@ -144,7 +144,7 @@ class FeatureConfig(_Strict):
 class SplitConfig(_Strict):
     """Which individuals validate: a seeded share, or by name."""
 
-    validation_share: float = Field(0.36, gt=0, lt=1)
+    validation_share: float = Field(default=0.36, gt=0, lt=1)
     seed: int = 0
     validation: list[str] | None = None
 
@@ -152,22 +152,22 @@ class SplitConfig(_Strict):
 class ContrastsConfig(_Strict):
     """How many contrasts are drawn where they are sampled (`loss: contrast_sampled`)."""
 
-    decisions_per_individual: int = Field(200, ge=1)
-    alternatives_per_decision: int = Field(19, ge=1)
+    decisions_per_individual: int = Field(default=200, ge=1)
+    alternatives_per_decision: int = Field(default=19, ge=1)
 
 
 class TrainingConfig(_Strict):
     """How the networks are trained; a model may override any of it."""
 
     loss: Literal["contrast_exact", "contrast_sampled", "softmax"] = "contrast_exact"
-    epochs: int = Field(100, ge=1)
-    batch_decisions: int = Field(512, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(default=100, ge=1)
+    batch_decisions: int = Field(default=512, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
     optimizer: str = "adam"
     units: list[int] = [24, 24, 24]
     activation: str = "relu"
-    dropout: float = Field(0.0, ge=0, lt=1)
-    patience: int | None = Field(None, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
     weighting: Literal["individual", "decision"] = "individual"
     seed: int = 0
 
@@ -224,7 +224,10 @@ class Configuration(_Strict):
     @model_validator(mode="after")
     def _is_whole(self) -> Configuration:
         if (self.tracks is None) == (self.table is None):
-            raise ValueError("expected either tracks (with choices) or a ready table; got " + ("both." if self.tracks else "neither."))
+            raise ValueError(
+                "expected either tracks (with choices) or a ready table; got "
+                + ("both." if self.tracks else "neither.")
+            )
         if self.tracks is not None and self.choices is None:
             raise ValueError("tracks need the section choices (resolution, max_distance_km).")
         for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
@@ -277,13 +280,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no experiment file {path}; give the path of a YAML file.")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a mapping of sections (name, tracks, models, ...); got {type(data).__name__}.")
+        raise ValueError(
+            f"{path}: expected a mapping of sections (name, tracks, models, ...); got {type(data).__name__}."
+        )
     return data
 
 

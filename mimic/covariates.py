@@ -182,7 +182,10 @@ def sample(
             max_gap = _gap(covariate.max_gap, covariate.name)
             picks = _pick_steps(field, unique_times, covariate.join, max_gap)
             needed = np.unique(np.concatenate([picks.low[picks.valid], picks.high[picks.valid]]))
-            part = field.isel({field.dims[0]: _as_slice(needed)}) if field.ndim == 3 else field
+            # from the first to the last where all are needed: files read a slice faster than a list
+            is_run = len(needed) > 0 and needed[-1] - needed[0] + 1 == len(needed)
+            taken = slice(int(needed[0]), int(needed[-1]) + 1) if is_run else needed
+            part = field.isel({field.dims[0]: taken}) if field.ndim == 3 else field
             on_cells = to_cells(part, unique_cells, method=covariate.method).to_numpy()
         except ValueError as error:
             raise ValueError(f"covariate {covariate.name}: {error}") from error
@@ -338,12 +341,6 @@ def _pick_times(field: xr.DataArray, times: np.ndarray, join: Join, max_gap: pd.
         weight = np.where(width > 0, to_low / np.maximum(width, 1), 0.0)
         weight[before < 0] = 0.0
     return _Picks(order[low], order[high], weight, valid & ~np.isnat(times))
-
-
-def _as_slice(steps: np.ndarray) -> np.ndarray | slice:
-    """A run of steps as a slice, which files read faster than a list."""
-    is_run = len(steps) > 0 and steps[-1] - steps[0] + 1 == len(steps)
-    return slice(int(steps[0]), int(steps[-1]) + 1) if is_run else steps
 
 
 def _combine(values: np.ndarray, picks: _Picks, row_step: np.ndarray, column: np.ndarray) -> np.ndarray:

@@ -212,7 +212,7 @@ def mean_choice_probability(
     everything = _Group.of(cs, np.ones(cs.n_rows, dtype=bool), cs.individual_codes)
     wanted = choice_mask(cs, expression)
     observed = wanted[cs.selected[everything.decision]].astype(np.float64)
-    has_any = (grouped_sum(wanted.astype(np.int64), cs.offsets) > 0) & behavior_mask(cs, behavior_group)
+    has_any = (grouped_sum(wanted, cs.offsets) > 0) & behavior_mask(cs, behavior_group)
     rows = []
     for model, phi in log_odds.items():
         predicted = _mass(model, phi, wanted, cs, everything)

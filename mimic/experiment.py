@@ -25,7 +25,7 @@ from mimic.tracks import clean_tracks, read_tracks, resample_tracks
 if TYPE_CHECKING:
     from mimic.model import LogOddsModel
 
-__all__ = ["Fit", "Prepared", "Progress", "TRUTH", "assess", "fit_models", "prepare"]
+__all__ = ["TRUTH", "Fit", "Prepared", "Progress", "assess", "fit_models", "prepare"]
 
 TRUTH = "truth"
 
@@ -81,10 +81,8 @@ def prepare(configuration: Configuration, *, progress: Progress = _silent) -> Pr
         With one message that says what was expected, what came and what to try; when no decision is left,
         with the whole ledger. Groups and features are checked here too, before anything is trained.
     """
-    if configuration.table is not None:
-        prepared = _from_table(configuration)
-    else:
-        prepared = _from_tracks(configuration, progress)
+    is_table = configuration.table is not None
+    prepared = _from_table(configuration) if is_table else _from_tracks(configuration, progress)
     require_decisions(prepared.choice_sets, prepared.ledger)
     audit_split(prepared.choice_sets.decisions)
     _check_before_training(configuration, prepared.choice_sets)
@@ -125,7 +123,9 @@ def _from_tracks(configuration: Configuration, progress: Progress) -> Prepared:
     if len(decisions):
         split = _splits(configuration, decisions)
         decisions[SPLIT] = split
-        resampled = resampled.assign(split=resampled[INDIVIDUAL].map(dict(zip(decisions[INDIVIDUAL], split, strict=True))))
+        resampled = resampled.assign(
+            split=resampled[INDIVIDUAL].map(dict(zip(decisions[INDIVIDUAL], split, strict=True)))
+        )
     choice_sets, more = build_choices(
         decisions,
         max_distance_km=rules.max_distance_km,

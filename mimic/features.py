@@ -61,7 +61,9 @@ class FeatureSpec:
         if self.clip is not None:
             low, high = self.clip
             if low is not None and high is not None and not low < high:
-                raise ValueError(f"feature {self.name}: clip must be [low, high] with low < high; got {list(self.clip)}.")
+                raise ValueError(
+                    f"feature {self.name}: clip must be [low, high] with low < high; got {list(self.clip)}."
+                )
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 
 __all__ = ["ALLOWED", "EVERYTHING", "MAX_DEPTH", "MAX_LENGTH", "GrammarError", "column_names", "syntax_tree"]
@@ -80,11 +81,17 @@ def _read(text: str) -> ast.expr:
             warnings.simplefilter("ignore")  # Python warns of odd spellings such as `1in (2,)`
             return ast.parse("True" if body == EVERYTHING else body, mode="eval").body
     except SyntaxError as error:
-        other_language = any(sign in body.replace("!=", "") for sign in ("&&", "||", "!"))
-        hint = " (write and, or, not)" if other_language else ""
-        raise _Fault(f"{error.msg} at character {error.offset}{hint}") from None
+        where = f" at character {error.offset}" if error.offset else ""
+        raise _Fault(f"{error.msg.split('. ')[0]}{where}{_hint(body)}") from None
     except (ValueError, RecursionError, MemoryError):
         raise _Fault("it is nested too deeply, or holds characters that are no text") from None
+
+
+def _hint(body: str) -> str:
+    """What to write instead of the signs of other languages."""
+    if re.search(r"(?<![=<>!])=(?!=)", body):
+        return " (write == to compare)"
+    return " (write and, or, not)" if re.search(r"&&|\|\||!(?!=)", body) else ""
 
 
 def _check_depth(tree: ast.expr) -> None:

@@ -108,7 +108,9 @@ def bearing_rad(
     >>> [round(float(b), 3) for b in bearing_rad([0, 0, 179.5], [0, 0, 60], [0, 1, -179.5], [1, 0, 60])]
     [0.0, 1.571, 1.563]
     """
-    lon_a, lat_a, lon_b, lat_b = (np.radians(np.asarray(v, float)) for v in (longitude_a, latitude_a, longitude_b, latitude_b))
+    lon_a, lat_a, lon_b, lat_b = (
+        np.radians(np.asarray(v, float)) for v in (longitude_a, latitude_a, longitude_b, latitude_b)
+    )
     east = np.sin(lon_b - lon_a) * np.cos(lat_b)
     north = np.cos(lat_a) * np.sin(lat_b) - np.sin(lat_a) * np.cos(lat_b) * np.cos(lon_b - lon_a)
     same = (np.hypot(east, north) < 1e-12) | ((lon_a == lon_b) & (lat_a == lat_b))

@@ -49,7 +49,13 @@ class Ledger:
         return Ledger(self.entries + other.entries)
 
     def dropped(
-        self, stage: str, reason: str, ids: Sequence[object] | np.ndarray | pd.Series, *, unit: Unit, n: int | None = None
+        self,
+        stage: str,
+        reason: str,
+        ids: Sequence[object] | np.ndarray | pd.Series,
+        *,
+        unit: Unit,
+        n: int | None = None,
     ) -> Ledger:
         """The ledger with one more line; nothing is written when no row was dropped.
 
@@ -58,7 +64,13 @@ class Ledger:
         return self._with(stage, reason, ids, unit, "dropped", n)
 
     def changed(
-        self, stage: str, reason: str, ids: Sequence[object] | np.ndarray | pd.Series, *, unit: Unit, n: int | None = None
+        self,
+        stage: str,
+        reason: str,
+        ids: Sequence[object] | np.ndarray | pd.Series,
+        *,
+        unit: Unit,
+        n: int | None = None,
     ) -> Ledger:
         """The ledger with a line on rows that stayed but were altered (filled, moved, renamed)."""
         return self._with(stage, reason, ids, unit, "changed", n)

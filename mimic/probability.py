@@ -21,10 +21,9 @@ def grouped_sum(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
     Of booleans it is the count of True.
     """
-    dtype = np.int64 if np.asarray(values).dtype == bool else np.asarray(values).dtype
     if len(offsets) < 2:
-        return np.zeros(0, dtype=dtype)
-    return np.add.reduceat(values, offsets[:-1], dtype=dtype)  # without dtype, True + True is True
+        return np.zeros(0, dtype=np.asarray(values).dtype)
+    return np.add.reduceat(values, offsets[:-1])
 
 
 def grouped_log_softmax(log_odds: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -18,9 +18,7 @@ from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
 __all__ = ["difference_table", "format_run", "run_to_folder"]
 
 
-def run_to_folder(
-    configuration: Configuration, out: Path, *, overwrite: bool, progress: Progress
-) -> dict[str, Any]:
+def run_to_folder(configuration: Configuration, out: Path, *, overwrite: bool, progress: Progress) -> dict[str, Any]:
     """Run an experiment and write its folder, whole or not at all.
 
     Returns
@@ -55,7 +53,9 @@ def difference_table(configuration: Configuration, prepared: Prepared, fit: Fit)
         By default the last model against the one before, for the validation individual with the largest gain.
     """
     names = [n for n in configuration.models if n in fit.log_odds]
-    model, other = configuration.figures.difference or ((names[-1], names[-2]) if len(names) > 1 else (names[0], names[0]))
+    model, other = configuration.figures.difference or (
+        (names[-1], names[-2]) if len(names) > 1 else (names[0], names[0])
+    )
     choice_sets = prepared.choice_sets
     table = decision_table({m: fit.log_odds[m] for m in dict.fromkeys((model, other))}, choice_sets)
     difference = table[model] - table[other]
@@ -91,34 +91,41 @@ def draw_run(
         drawn.append(name)
         progress("drawing figures", len(drawn), 4)
 
+    colors = figures.model_colors(list(fit.log_odds))
     with figures.style():
         if prepared.tracks is not None:
             keep(maps.draw_tracks(prepared.tracks, color_by=configuration.figures.color_by).figure, "tracks.png")
         if len(fit.history):
-            keep(figures.draw_training_curves(fit.history), "training.png")
-        keep(figures.draw_groups(evaluation), "groups.png")
+            keep(figures.draw_training_curves(fit.history, best_epoch=fit.best_epochs, colors=colors), "training.png")
+        keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             check_cells(prepared.choice_sets.choice[:1])
             table, individual, model, other = difference_table(configuration, prepared, fit)
-            axes = maps.draw_difference_map(table)
-            axes.set_title(f"{individual}: {model} against {other}")
+            axes = maps.draw_difference_map(table, title=f"{individual}: A = {model}, B = {other}")
             keep(axes.figure, "difference.png")
     return drawn
 
 
 def format_run(result: dict[str, Any], out: Path) -> str:
     """What the command line prints at the end of a run."""
+    table = pd.DataFrame(result["evaluation"])
+    table = table[(table["split"] == VALIDATION) & (table["weighting"] == "individual")]
     lines = [
         f"{result['rows_read']:,} rows read = {result['n_decisions']:,} decisions + {result['rows_dropped']:,} dropped:",
-        *(
-            f"  {e['stage']}: {e['n']:,} {e['unit']} {e['action']}: {e['reason']}"
-            for e in result["ledger"]
-        ),
+        *(f"  {e['stage']}: {e['n']:,} {e['unit']} {e['action']}: {e['reason']}" for e in result["ledger"]),
         "",
-        format_groups(pd.DataFrame(result["evaluation"])),
+        "Validation, individuals weighing the same:",
+        format_groups(table),
     ]
     if result["shares"]:
-        lines += ["", "Predicted against observed share of choices:", pd.DataFrame(result["shares"]).to_string(index=False)]
-    lines += ["", f"Everything is in {out}; the pictures are"]
+        shares = pd.DataFrame(result["shares"])
+        shares = shares[(shares["split"] == VALIDATION) & (shares["weighting"] == "individual")]
+        lines += ["", "Share of selections, validation, predicted against observed:", _format_shares(shares)]
+    lines += ["", f"Other splits and weightings, models and choice sets are in {out}; the pictures are"]
     lines += [f"  {path}" for path in result["figures"]]
     return "\n".join(lines)
+
+
+def _format_shares(shares: pd.DataFrame) -> str:
+    columns = ["condition", "model", "n_individuals", "n_decisions", "predicted", "observed"]
+    return shares[columns].to_string(index=False, float_format="{:.4f}".format)

@@ -135,4 +135,4 @@ def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
         raise FileNotFoundError(f"{folder} is no run folder (no {_SUMMARY} in it); give the --out of a mimic run.")
     choice_sets = load_choices(folder / "choices")
     table = pd.read_parquet(folder / "log_odds.parquet")
-    return choice_sets, {name: table[name].to_numpy(dtype=np.float64) for name in table}
+    return choice_sets, {str(name): table[name].to_numpy(dtype=np.float64) for name in table}

@@ -144,9 +144,8 @@ def simulate_chinook(
     days: list[pd.DataFrame] = []
     for day in range(int(animals["n_days"].max())):
         alive = (animals["n_days"] > day).to_numpy()
-        today = animals[alive].assign(
-            **{ORIGIN: at[alive], DECISION: day, TIME: animals.loc[alive, "first"] + pd.Timedelta(days=day)}
-        )
+        today = animals[alive].copy()
+        today[ORIGIN], today[DECISION], today[TIME] = at[alive], day, today["first"] + pd.Timedelta(days=day)
         today[LONGITUDE], today[LATITUDE] = _points_in(at[alive], rng)
         days.append(today)
         at[alive] = _choose(truth, today, sources, effects, rng)
@@ -176,20 +175,32 @@ def _choose(
     probability = np.exp(grouped_log_softmax(log_odds, choice_sets.offsets))
     drawn = rng.uniform(size=choice_sets.n_decisions)
     starts, ends = choice_sets.offsets[:-1], choice_sets.offsets[1:]
-    picked = [s + np.searchsorted(np.cumsum(probability[s:e])[:-1], u) for s, e, u in zip(starts, ends, drawn, strict=True)]
+    picked = [
+        s + np.searchsorted(np.cumsum(probability[s:e])[:-1], u) for s, e, u in zip(starts, ends, drawn, strict=True)
+    ]
     return choice_sets.choice[picked]
 
 
 def _animals(truth: ChinookTruth) -> pd.DataFrame:
     rng = np.random.default_rng([truth.seed, 1])
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for site in truth.sites:
         for _ in range(site.n_individuals):
             number = len(rows) + 1
             first = pd.Timestamp(site.first_day) + pd.Timedelta(days=int(rng.integers(0, 21)), hours=20)
             n_days = int(rng.integers(truth.mean_days - 36, truth.mean_days + 37))
             # one position more than decisions
-            rows.append((f"CHK{number:03d}", site.name, f"{170000 + 7 * number}", first, n_days + 1, site.longitude, site.latitude))
+            rows.append(
+                (
+                    f"CHK{number:03d}",
+                    site.name,
+                    f"{170000 + 7 * number}",
+                    first,
+                    n_days + 1,
+                    site.longitude,
+                    site.latitude,
+                )
+            )
     frame = pd.DataFrame(rows, columns=[INDIVIDUAL, "site", "tag", "first", "n_days", LONGITUDE, LATITUDE])
     return frame.astype({"first": "datetime64[ns]"})
 
@@ -240,7 +251,9 @@ def _movebank(truth: ChinookTruth, positions: pd.DataFrame) -> pd.DataFrame:
     kept = positions[first | (rng.uniform(size=len(positions)) >= truth.share_missing_days)]
     flawed = kept.sample(n=24, random_state=rng)
     hidden = flawed.iloc[:8].assign(latitude=lambda t: t[LATITUDE] - 7.0, visible=False)
-    fast = flawed.iloc[8:12].assign(longitude=lambda t: t[LONGITUDE] - 12.0, time_utc=lambda t: t[TIME] + pd.Timedelta("2h"))
+    fast = flawed.iloc[8:12].assign(
+        longitude=lambda t: t[LONGITUDE] - 12.0, time_utc=lambda t: t[TIME] + pd.Timedelta("2h")
+    )
     repeated = flawed.iloc[12:]
     rows = pd.concat([kept, hidden, fast, repeated]).sort_values([INDIVIDUAL, TIME], kind="stable", ignore_index=True)
     visible = rows["visible"].map(lambda v: v is not False)

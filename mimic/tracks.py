@@ -121,8 +121,8 @@ def clean_tracks(
 ) -> tuple[pd.DataFrame, Ledger]:
     """The fixes that a plausible animal can have made, and the ledger of the others.
 
-    In this order: tags are put to their animals; missing and impossible coordinates; repeated times;
-    error radius; quality; speed.
+    In this order: tags are put to their animals; missing and impossible coordinates; error radius; quality;
+    repeated times (so that a bad fix never wins over a good one of the same time); speed.
 
     Parameters
     ----------
@@ -164,7 +164,6 @@ def clean_tracks(
     require_columns(list(tracks.columns), [*_TRACK, *needed], where="tracks")
     table, ledger = name_animals(sort_fixes(tracks), Ledger(), of_tag=individual_of_tag, pattern=individual_pattern)
     table, ledger = drop_impossible(table, ledger)
-    table, ledger = drop_repeated(table, ledger, error_radius_column=error_radius_column)
     if max_error_radius_m is not None:
         bad = movebank.numbers(table[error_radius_column], where="tracks") > max_error_radius_m
         reason = f"error radius above {max_error_radius_m:g} m"
@@ -172,6 +171,7 @@ def clean_tracks(
     for quality in dict.fromkeys(str(q) for q in drop_quality):
         bad = (movebank.ids(table[quality_column]) == quality).to_numpy(dtype=bool)
         table, ledger = drop_fixes(table, bad, ledger, stage="clean", reason=f"quality {quality}")
+    table, ledger = drop_repeated(table, ledger, error_radius_column=error_radius_column)
     if max_speed_km_h is not None:
         table, ledger = drop_implausible(table, ledger, max_speed_km_h=max_speed_km_h)
     return table, ledger

@@ -23,8 +23,9 @@ __all__ = ["Loss", "TrainingOptions", "TrainingResult", "configure_threads", "tr
 Loss = Literal["contrast_exact", "contrast_sampled", "softmax"]
 Progress = Callable[[int, int, dict[str, float]], None]
 
-_COUNTS = (
-    "epochs patience batch_decisions units decisions_per_individual alternatives_per_decision evaluate_every".split()
+_AT_LEAST_ONE = (
+    *("epochs", "patience", "batch_decisions", "units"),
+    *("decisions_per_individual", "alternatives_per_decision", "evaluate_every"),
 )
 
 
@@ -86,7 +87,7 @@ class TrainingOptions:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
         if self.weighting == "decision" and self.loss != "softmax":
             raise ValueError('weighting="decision" goes with loss="softmax"; contrasts weigh individuals the same.')
-        for name in _COUNTS:
+        for name in _AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and any(n < 1 for n in (value if name == "units" else [value])):
                 raise ValueError(f"{name} must be 1 or more; got {value}.")

@@ -127,7 +127,6 @@ def mimic(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()
-            raise SystemExit(0)
         out, err = capsys.readouterr()
         return int(stopped.value.code or 0), out, err
 

@@ -149,7 +149,7 @@ def test_meters_called_latitude_are_an_error() -> None:
 
 def test_curvilinear_grid_is_an_error_that_says_so() -> None:
     dataset = xr.Dataset({"v": (("j", "i"), VALUES), "nav_lon": (("j", "i"), VALUES), "nav_lat": (("j", "i"), VALUES)})
-    with pytest.raises(ValueError, match="nav_lon has two dims .a curvilinear grid.: regrid the file"):
+    with pytest.raises(ValueError, match=r"nav_lon has two dims .a curvilinear grid.: regrid the file"):
         normalized(dataset)
 
 

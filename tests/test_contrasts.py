@@ -45,9 +45,7 @@ def test_decisions_without_alternative_or_selection_count_neither_as_decision_no
     expected = np.zeros(cs.n_rows)
     expected[[1, 2]] = 1 / 2
     np.testing.assert_allclose(exact_contrasts(cs), expected)
-    counts = sample_contrasts(
-        cs, decisions_per_individual=7, alternatives_per_decision=3, rng=np.random.default_rng(0)
-    )
+    counts = sample_contrasts(cs, decisions_per_individual=7, alternatives_per_decision=3, rng=np.random.default_rng(0))
     assert counts.sum() == counts[[1, 2]].sum() == 21
 
 

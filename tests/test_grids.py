@@ -94,10 +94,17 @@ def test_geotiff_opens_with_pixel_centers_and_projection(tmp_path: Path) -> None
 
 
 def test_geotiff_in_degrees_has_latitude_and_longitude(tmp_path: Path) -> None:
-    transform = pytest.importorskip("rasterio").transform.from_origin(10, 50, 1, 1)
+    transform = pytest.importorskip("affine").Affine(1, 0, 10, 0, -1, 50)
     field = open_field(raster(tmp_path / "a.tif", np.ones((1, 2, 3)), "EPSG:4326", transform=transform))
     assert field.dims == ("latitude", "longitude")
     np.testing.assert_array_equal(field["longitude"], [10.5, 11.5, 12.5])
+
+
+def test_large_geotiff_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grids, "LOAD_UP_TO", 0)
+    field = open_field(raster(tmp_path / "a.tif", np.arange(6.0).reshape(1, 2, 3)))
+    np.testing.assert_array_equal(field[1:, 1:], [[4, 5]])
+    field.close()
 
 
 def test_band_is_chosen_by_number_or_by_description(tmp_path: Path) -> None:
@@ -105,7 +112,7 @@ def test_band_is_chosen_by_number_or_by_description(tmp_path: Path) -> None:
     path = raster(tmp_path / "a.tif", values, labels=("ndvi", "slope"))
     np.testing.assert_array_equal(open_field(path, "slope"), values[1])
     np.testing.assert_array_equal(open_field(path, level={"band": 2}), values[1])
-    with pytest.raises(ValueError, match="dimension band has 2 values .1, 2.. Choose one with level="):
+    with pytest.raises(ValueError, match=r"dimension band has 2 values .1, 2.. Choose one with level="):
         open_field(path)
 
 
@@ -231,7 +238,7 @@ def test_missing_file_names_its_neighbor(tmp_path: Path) -> None:
 
 def test_text_is_no_netcdf(tmp_path: Path) -> None:
     (tmp_path / "page.nc").write_text("<html>404</html>")
-    with pytest.raises(ValueError, match="cannot be read as a NetCDF file: .*may be cut short; fetch it again"):
+    with pytest.raises(ValueError, match=r"cannot be read as a NetCDF file: .*may be cut short; fetch it again"):
         open_field(tmp_path / "page.nc")
 
 
@@ -248,7 +255,7 @@ def test_cut_netcdf3_is_one_clear_error(tmp_path: Path) -> None:
     dataset().to_netcdf(tmp_path / "old.nc", engine="scipy")
     content = (tmp_path / "old.nc").read_bytes()
     (tmp_path / "old.nc").write_bytes(content[:100])
-    with pytest.raises(ValueError, match="old.nc cannot be read as a NetCDF file"):
+    with pytest.raises(ValueError, match=r"old.nc cannot be read as a NetCDF file"):
         open_field(tmp_path / "old.nc")
 
 
@@ -259,7 +266,7 @@ def test_damaged_data_are_one_clear_error(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(chunk.byte_offset)
         file.write(b"\0" * chunk.size)
-    with pytest.raises(ValueError, match="field.nc is damaged: .* while reading sst. Fetch the file again"):
+    with pytest.raises(ValueError, match=r"field.nc is damaged: .* while reading sst. Fetch the file again"):
         open_field(path)
 
 
@@ -269,7 +276,7 @@ def test_cut_raster_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.tif (cannot be read as a raster|is damaged)"):
         open_field(path)
     path.write_text("not a raster")
-    with pytest.raises(ValueError, match="a.tif cannot be read as a raster"):
+    with pytest.raises(ValueError, match=r"a.tif cannot be read as a raster"):
         open_field(path)
 
 
@@ -291,12 +298,12 @@ def test_several_variables_need_a_name_and_bounds_are_no_variable(tmp_path: Path
     data["lat"].attrs["bounds"] = "lat_bnds"
     data["lat_bnds"] = (("lat", "side"), np.zeros((3, 2)))
     check(open_field(netcdf(tmp_path, data)))
-    with pytest.raises(ValueError, match="expected one gridded variable; found sst, sss. Name one with variable="):
+    with pytest.raises(ValueError, match=r"expected one gridded variable; found sst, sss. Name one with variable="):
         open_field(netcdf(tmp_path, data.assign(sss=data["sst"])))
 
 
 def test_variable_without_any_value_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="field.nc, variable sst: expected data; every value is missing"):
+    with pytest.raises(ValueError, match=r"field.nc, variable sst: expected data; every value is missing"):
         open_field(netcdf(tmp_path, dataset() * np.nan))
 
 
@@ -305,7 +312,7 @@ def test_variable_without_any_value_is_an_error(tmp_path: Path) -> None:
 
 def test_all_reference_files_open(shared: Path) -> None:
     paths = sorted((shared / "data").glob("*/*.nc"))
-    assert len(paths) == 10
+    assert len(paths) == 11
     for path in paths:
         with xr.open_dataset(path, engine="h5netcdf", decode_times=False) as file:
             names = list(map(str, file.data_vars))

@@ -257,7 +257,7 @@ def test_saving_errors_say_what_was_expected(tmp_path: Path) -> None:
     model, _ = small_model()
     with pytest.raises(ValueError, match=r"expected a path that ends in \.keras; got .*model\.h5"):
         save_model(model, tmp_path / "model.h5")
-    with pytest.raises(FileNotFoundError, match="expected a folder to write m.keras into"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder to write m\.keras into"):
         save_model(model, tmp_path / "nowhere" / "m.keras")
     with pytest.raises(ValueError, match="metadata must be JSON-able"):
         save_model(model, tmp_path / "m.keras", metadata={"rng": object()})
@@ -279,7 +279,7 @@ def test_damaged_files_are_an_error(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (b"", b"not a model", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="is not a .keras file, or it is damaged"):
+        with pytest.raises(ValueError, match=r"is not a \.keras file, or it is damaged"):
             load_model(path)
     position = whole.index(b"model.weights.h5") + 300  # within the weights
     path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
@@ -287,7 +287,7 @@ def test_damaged_files_are_an_error(tmp_path: Path) -> None:
         load_model(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimic.json", json.dumps({"features": ["x"]}))
-    with pytest.raises(ValueError, match="is not a .keras file, or it is damaged"):
+    with pytest.raises(ValueError, match=r"is not a \.keras file, or it is damaged"):
         load_model(path)
 
 

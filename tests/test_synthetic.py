@@ -73,9 +73,7 @@ def test_written_truth_reads_back(root: Path, tmp_path: Path) -> None:
 
 
 def test_animals_stay_at_sea_out_of_the_perimeter_and_within_reach(root: Path, grids: dict[str, Path]) -> None:
-    truth = dataclasses.replace(
-        ChinookTruth(), mean_days=45, sites=(Site("Kodiak", -151.0, 59.2, "2019-05-20", 6),)
-    )
+    truth = dataclasses.replace(ChinookTruth(), mean_days=45, sites=(Site("Kodiak", -151.0, 59.2, "2019-05-20", 6),))
     perimeter = root / "data" / "demo" / "perimeter.geojson"
     positions, _ = simulate_chinook(truth, **grids, perimeter=perimeter)
     cells = cell_at(positions["longitude"].to_numpy(), positions["latitude"].to_numpy(), 4)
