@@ -41,7 +41,7 @@ def main() -> None:
     """The `mimic` command: bad input gives one message on standard error and exit code 2."""
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("MIMIC_DEBUG"):
             raise
         sys.stderr.write(f"mimic: {error}\n")
@@ -83,19 +83,20 @@ def evaluate_command(
     models: Annotated[list[str] | None, typer.Option(help="Only these models; may be repeated.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute GMP for any choice groups and behavior groups of a finished run."""
+    """Recompute GMP for any choice groups and behavior groups of a finished run; by default the run's own."""
     from mimic.evaluation import evaluate, format_groups
-    from mimic.runs import load_run
+    from mimic.runs import load_groups, load_run
 
     choice_sets, log_odds = load_run(run)
+    known = load_groups(run)
     unknown = [m for m in models or [] if m not in log_odds]
     if unknown:
         raise ValueError(f"{run} has no model {', '.join(unknown)}; it has {', '.join(log_odds)}.")
     table = evaluate(
         {m: log_odds[m] for m in models or log_odds},
         choice_sets,
-        choice_groups=_named(choices),
-        behavior_groups=_named(behaviors),
+        choice_groups=_named(choices, known.choices),
+        behavior_groups=_named(behaviors, known.behaviors),
     )
     _answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
 
@@ -124,7 +125,7 @@ def tracks_check_command(
         tracks, more = resample_tracks(tracks, step=step, tolerance=tolerance)
         ledger += more
     report = {"file": str(file), **check_report(tracks, ledger)}
-    _answer(report, as_json, lambda: _format_mapping(report) + f"\nledger:\n{ledger.explain()}")
+    _answer(report, as_json, lambda: _format_report(report) + f"\nledger:\n{ledger.explain()}")
 
 
 @choices_app.command("build")
@@ -204,23 +205,33 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
+def _format_report(report: dict[str, Any]) -> str:
+    rows = report["individuals"]
+    width = max((len(row["individual"]) for row in rows), default=0)
+    lines = [
+        f"  {row['individual']:<{width}}  {row['n_fixes']:>8,} fixes  {row['first_time_utc']} to {row['last_time_utc']}"
+        for row in rows
+    ]
+    return "\n".join([_format_mapping({**report, "individuals": ""}), *lines])
+
+
 def _format_mapping(values: dict[str, Any]) -> str:
     shown = {k: v for k, v in values.items() if k != "ledger"}
     width = max((len(k) for k in shown), default=0)
     return "\n".join(f"{k:<{width}}  {_plain(v)}" for k, v in shown.items())
 
 
-def _named(texts: list[str] | None) -> dict[str, str]:
-    """ "NAME=EXPRESSION" or "EXPRESSION" into name -> expression; "all" when none is given."""
+def _named(texts: list[str] | None, known: dict[str, str]) -> dict[str, str]:
+    """ "NAME=EXPRESSION", "EXPRESSION" or the name of a group of the run into name -> expression; by default its groups."""
     if not texts:
-        return {"all": "all"}
+        return known
     named: dict[str, str] = {}
     for text in texts:
         match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*(.+)", text, flags=re.DOTALL)
         name, expression = (match[1], match[2]) if match else (text.strip(), text.strip())
         if name in named:
             raise ValueError(f"the group {name} is given twice; give each group its own name.")
-        named[name] = expression
+        named[name] = known.get(expression, expression)
     return named
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mimic.expressions import parse
+from mimic.schema import FeatureInfo, Role
 
 __all__ = [
     "ChoicesConfig",
@@ -87,12 +88,22 @@ class TracksConfig(_Strict):
 
 
 class TableConfig(_Strict):
-    """A ready choice table in long format, instead of tracks."""
+    """A ready choice table in long format, instead of tracks.
+
+    Features are a list (of role "choice"), or name -> role.
+    """
 
     file: Path
-    features: list[str] = Field(min_length=1)
+    features: list[str] | dict[str, Role] = Field(min_length=1)
     columns: dict[str, str] | None = None
     context: list[str] = []
+
+    @property
+    def roles(self) -> dict[str, FeatureInfo]:
+        """Every feature with its role."""
+        if isinstance(self.features, dict):
+            return {name: FeatureInfo(role) for name, role in self.features.items()}
+        return {name: FeatureInfo("choice") for name in self.features}
 
 
 class CovariateConfig(_Strict):

@@ -92,7 +92,7 @@ def prepare(configuration: Configuration, *, progress: Progress = _silent) -> Pr
 def _from_table(configuration: Configuration) -> Prepared:
     table = configuration.table
     assert table is not None
-    choice_sets = read_choice_table(table.file, features=table.features, columns=table.columns, context=table.context)
+    choice_sets = read_choice_table(table.file, features=table.roles, columns=table.columns, context=table.context)
     if SPLIT not in choice_sets.decisions:
         choice_sets = choice_sets.with_context(split=_splits(configuration, choice_sets.decisions))
     return Prepared(choice_sets, Ledger(), choice_sets.n_decisions, None)

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from mimic import __version__
-from mimic.configuration import Configuration
+from mimic.configuration import Configuration, GroupsConfig, load_configuration
 from mimic.experiment import Fit, Prepared
 from mimic.schema import ChoiceSets
 from mimic.tables import load_choices, save_choices
 
-__all__ = ["check_output", "load_run", "output_folder", "summarize", "write_choices", "write_run"]
+__all__ = ["check_output", "load_groups", "load_run", "output_folder", "summarize", "write_choices", "write_run"]
 
 _SUMMARY = "summary.json"
 
@@ -121,6 +121,11 @@ def write_run(
         if len(table):
             table.to_csv(folder / f"{name}.csv", index=False)
     _write_summary(folder, summarize(configuration, prepared, fit))
+
+
+def load_groups(folder: Path) -> GroupsConfig:
+    """The choice groups and behavior groups that the run itself was evaluated for."""
+    return load_configuration(folder / "configuration.yaml").groups
 
 
 def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:

@@ -232,8 +232,8 @@ def test_file_is_closed_after_reading_and_after_an_error(tmp_path: Path) -> None
 
 def test_missing_file_names_its_neighbor(tmp_path: Path) -> None:
     netcdf(tmp_path, dataset())
-    with pytest.raises(FileNotFoundError, match=r"feild.nc does not exist. Did you mean field.nc\?"):
-        open_field(tmp_path / "feild.nc")
+    with pytest.raises(FileNotFoundError, match=r"fields.nc does not exist. Did you mean field.nc\?"):
+        open_field(tmp_path / "fields.nc")
 
 
 def test_text_is_no_netcdf(tmp_path: Path) -> None:
