@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def run_command(
     configuration = load_configuration(experiment)
     folder = out or Path("runs") / experiment.stem
     check_output(folder, overwrite=overwrite)
-    _quiet_tensorflow()
+    _start_tensorflow()
     from mimic.report import format_run, run_to_folder
 
     with _progress_bars() as progress:
@@ -173,10 +174,12 @@ def synthetic_chinook_command(
     _answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
 
 
-def _quiet_tensorflow() -> None:
-    """One intra-op thread (small networks are fastest so, and bits do not depend on the cores), and no C++ chatter.
+def _start_tensorflow() -> None:
+    """Import TensorFlow on one CPU thread and without its C++ chatter; what is set in the environment wins.
 
-    Must come before TensorFlow is imported.
+    Small networks are fastest so, GPUs included, and the bits of a result do not depend on the cores. The
+    messages come before any setting can silence them, so standard error is closed to them meanwhile; when the
+    import fails they are told.
     """
     for name, value in {
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -186,6 +189,21 @@ def _quiet_tensorflow() -> None:
         "CUDA_VISIBLE_DEVICES": "-1",
     }.items():
         os.environ.setdefault(name, value)
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as messages:
+        terminal = os.dup(2)
+        os.dup2(messages.fileno(), 2)
+        try:
+            import tensorflow
+
+            tensorflow.constant(0.0)  # the first operation looks for devices, and talks about them
+        except Exception:
+            messages.seek(0)
+            os.write(terminal, messages.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:

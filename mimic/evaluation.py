@@ -225,21 +225,22 @@ def mean_choice_probability(
     return pd.DataFrame(rows, columns=columns)
 
 
-def format_groups(table: pd.DataFrame) -> str:
+def format_groups(table: pd.DataFrame, *, leave_out: Sequence[str] = ()) -> str:
     """A group table as aligned text: losses to 4 decimals, probabilities in percent and lift to 3 digits.
 
     Empty groups say "no decisions"; "-" is a number that does not exist, such as the contrast loss of
-    decisions without an alternative.
+    decisions without an alternative. Columns in `leave_out` are not shown.
     """
     require_columns(list(table.columns), GROUP_COLUMNS, where="group table")
-    header = [*GROUP_COLUMNS[:5], "individuals", "decisions", *GROUP_COLUMNS[7:]]
-    header = [name + " %" if name in _PERCENT else name for name in header]
-    lines = [header, *(_cells(row) for _, row in table.iterrows())]
+    names = [name for name in GROUP_COLUMNS if name not in leave_out]
+    is_text = [name in GROUP_COLUMNS[:5] for name in names]
+    header = [name.removeprefix("n_") + (" %" if name in _PERCENT else "") for name in names]
+    lines = [header, *([_cell(row, name) for name in names] for _, row in table.iterrows())]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if k < 5 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, is_text, strict=True)
         ).rstrip()
         for line in lines
     )
@@ -395,15 +396,15 @@ def _check_log_odds(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets) -> None:
             )
 
 
-def _cells(row: pd.Series) -> list[str]:
-    """One line of the text table."""
-    text = [str(row[name]) for name in GROUP_COLUMNS[:5]]
-    counts = [f"{row[name]:,}" for name in GROUP_COLUMNS[5:7]]
+def _cell(row: pd.Series, name: str) -> str:
+    """One number or name of the text table."""
+    if name in GROUP_COLUMNS[:5]:
+        return str(row[name])
+    if name in GROUP_COLUMNS[5:7]:
+        return f"{row[name]:,}"
+    value = float(row[name])
     if row["n_decisions"] == 0:
-        return [*text, *counts, "no decisions", *["-"] * 5]
-    numbers = []
-    for name in GROUP_COLUMNS[7:]:
-        value = float(row[name])
-        shown = f"{100 * value:.3g}" if name in _PERCENT else f"{value:.3g}" if name == "lift" else f"{value:.4f}"
-        numbers.append("-" if np.isnan(value) else shown)
-    return [*text, *counts, *numbers]
+        return "no decisions" if name == "contrast_loss" else "-"
+    if np.isnan(value):
+        return "-"
+    return f"{100 * value:.3g}" if name in _PERCENT else f"{value:.3g}" if name == "lift" else f"{value:.4f}"

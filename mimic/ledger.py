@@ -15,6 +15,8 @@ __all__ = ["Entry", "Ledger", "Unit"]
 
 Unit = Literal["fix", "decision", "choice", "individual"]
 
+_PLURAL = {"fix": "fixes", "decision": "decisions", "choice": "choices", "individual": "individuals"}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -106,13 +108,13 @@ class Ledger:
         columns = ["stage", "reason", "n", "example", "unit", "action"]
         return pd.DataFrame([[getattr(e, c) for c in columns] for e in self.entries], columns=columns)
 
-    def explain(self) -> str:
-        """The ledger as text, for messages."""
+    def explain(self, *, with_examples: bool = True) -> str:
+        """The ledger as text, one line an entry."""
         if not self.entries:
             return "  (nothing was dropped)"
         return "\n".join(
-            f"  {e.stage}: {e.n:,} {e.unit}{'' if e.n == 1 else 's' if e.unit != 'fix' else 'es'} {e.action}: "
-            f"{e.reason} (e.g. {e.example})"
+            f"  {e.stage}: {e.n:,} {e.unit if e.n == 1 else _PLURAL[e.unit]} {e.action}: {e.reason}"
+            + (f" (e.g. {e.example})" if with_examples else "")
             for e in self.entries
         )
 

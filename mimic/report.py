@@ -12,6 +12,7 @@ from mimic.configuration import Configuration
 from mimic.evaluation import decision_table, format_groups
 from mimic.experiment import Fit, Prepared, Progress, assess, fit_models, prepare
 from mimic.hexgrid import centroids, check_cells
+from mimic.ledger import Entry, Ledger
 from mimic.runs import output_folder, summarize, write_run
 from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
 
@@ -110,18 +111,21 @@ def format_run(result: dict[str, Any], out: Path) -> str:
     """What the command line prints at the end of a run."""
     table = pd.DataFrame(result["evaluation"])
     table = table[(table["split"] == VALIDATION) & (table["weighting"] == "individual")]
+    groups = table.groupby(["choice_group", "behavior_group"], sort=False).ngroup()
+    table = table.iloc[np.argsort(groups, kind="stable")]  # the models of a group below each other
+    ledger = Ledger(tuple(Entry(**entry) for entry in result["ledger"]))
     lines = [
         f"{result['rows_read']:,} rows read = {result['n_decisions']:,} decisions + {result['rows_dropped']:,} dropped:",
-        *(f"  {e['stage']}: {e['n']:,} {e['unit']} {e['action']}: {e['reason']}" for e in result["ledger"]),
+        ledger.explain(with_examples=False),
         "",
-        "Validation, individuals weighing the same:",
-        format_groups(table),
+        "Validation, individuals weighing the same (evaluation.csv has the rest):",
+        format_groups(table, leave_out=["split", "weighting", "mean_probability"]),
     ]
     if result["shares"]:
         shares = pd.DataFrame(result["shares"])
         shares = shares[(shares["split"] == VALIDATION) & (shares["weighting"] == "individual")]
         lines += ["", "Share of selections, validation, predicted against observed:", _format_shares(shares)]
-    lines += ["", f"Other splits and weightings, models and choice sets are in {out}; the pictures are"]
+    lines += ["", f"Models, choice sets and all tables are in {out}; the pictures are"]
     lines += [f"  {path}" for path in result["figures"]]
     return "\n".join(lines)
 

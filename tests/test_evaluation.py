@@ -610,6 +610,7 @@ def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
     assert len(lines) == 1 + 4
     header, whole, b, far, _ = lines
     assert header.split()[:7] == [*GROUP_COLUMNS[:5], "individuals", "decisions"]
+    assert "split" not in format_groups(table, leave_out=["split"])
     assert whole.split() == [
         "m",
         "all",

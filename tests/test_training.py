@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import itertools
 import os
@@ -489,6 +490,38 @@ def test_equal_seeds_give_equal_bits_here_and_in_a_fresh_process(root: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == first
+
+
+def test_every_use_of_randomness_reads_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cs = simulate(2, 30, 0)
+    drawn: list[np.ndarray] = []
+    pack = training._pack
+
+    def spy(*args: Any) -> Any:
+        packed = pack(*args)
+        drawn.append(packed.row_weights)
+        return packed
+
+    options = linear(loss="contrast_sampled", decisions_per_individual=20, alternatives_per_decision=1)
+    monkeypatch.setattr(training, "_pack", spy)
+    start = [weights_of(train(cs, None, FEATURES, dataclasses.replace(options, seed=seed))) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(start[0], start[1])
+    assert (np.round(start[0], 3) != np.round(start[2], 3)).any()
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert drawn[0].shape != drawn[2].shape or (drawn[0] != drawn[2]).any()
+
+
+def test_training_leaves_no_graph_behind() -> None:
+    # Thousands of models are trained in one process; a graph kept by each would fill the memory.
+    def n_graphs() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    counts = []
+    for _ in range(3):
+        train(simulate(2, 30, 0), None, FEATURES, dataclasses.replace(SMALL, epochs=1, gradient_clip_norm=1.0))
+        counts.append(n_graphs())
+    assert counts[2] <= counts[1] <= counts[0]
 
 
 def test_training_leaves_global_random_states_alone() -> None:
