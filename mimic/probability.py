@@ -106,10 +106,10 @@ def contrast_losses(log_odds: np.ndarray, offsets: np.ndarray, selected: np.ndar
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     """Sum of weights x values over the sum of weights; NaN when the weights sum to zero."""
-    total = float(np.sum(weights, dtype=np.float64))
-    return (
-        float(np.dot(np.asarray(values, np.float64), np.asarray(weights, np.float64)) / total) if total > 0 else np.nan
-    )
+    values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    total = float(weights.sum())
+    # Not np.dot: its bits depend on the threads of BLAS, which also spin beside TensorFlow's.
+    return float((values * weights).sum() / total) if total > 0 else np.nan
 
 
 def gmp(log_probability: float | np.ndarray) -> float | np.ndarray:
