@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.dates import date2num, num2date
 from matplotlib.lines import Line2D
-from matplotlib.offsetbox import AnchoredOffsetbox, AuxTransformBox, TextArea, VPacker
-from matplotlib.patches import Rectangle
-from matplotlib.path import Path
-from matplotlib.ticker import Formatter, Locator, LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from mimic.coastline import (
-    KM_PER_DEGREE,
-    MapView,
-    degrees_east,
-    degrees_north,
-    graticule,
-    land,
-    leaves_at,
-    unwrap,
-    view_of,
-)
+from mimic.coastline import MapView, unwrap, view_of
 from mimic.figures import (
     COLORS,
     MAX_LEGEND,
@@ -43,17 +28,12 @@ from mimic.figures import (
     set_wrapped_title,
     style,
 )
+from mimic.ground import HALO, draw_ground
 from mimic.hexgrid import boundaries, centroids
 from mimic.schema import BURST, INDIVIDUAL, LATITUDE, LONGITUDE, TIME, require_columns
 
-__all__ = ["draw_choice_set", "draw_difference_map", "draw_ground", "draw_tracks"]
+__all__ = ["draw_choice_set", "draw_difference_map", "draw_tracks"]
 
-LAND, SEA, COAST, GRID = "#efede8", "#ffffff", "#8a8780", "#cfcfcf"
-THIN_HALO = patheffects.withStroke(linewidth=1.1, foreground="white")
-HALO = [patheffects.withStroke(linewidth=1.8, foreground="white")]
-# Where one scale bar would lie by more than this between two places of the map, none is drawn.
-LARGEST_STRETCH = 1.25
-DEGREE_STEPS = (*(m * 10.0**p for p in (-4, -3, -2, -1, 0) for m in (1, 2, 5)), 10, 15, 20, 30, 60, 90, 180)
 # The second model's color where it is better, pale, the first model's: dark enough to be told apart in gray.
 DIFFERENCES = LinearSegmentedColormap.from_list(
     "differences", ["#b34700", "#e8852b", "#f6c58a", "#f4f4f4", "#a9c9e6", "#3f7db8", "#0b3c6f"]
@@ -390,147 +370,3 @@ def _color_bar(ax: Axes, drawn: ScalarMappable, label: str, *, extend: str = "ne
     else:
         bar.ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     return bar
-
-
-def draw_ground(view: MapView, ax: Axes, *, points: np.ndarray | None = None, coast_over: bool = False) -> Axes:
-    """The axes with the ground of a map: limits, aspect, land under all data, graticule with its labels.
-
-    Parameters
-    ----------
-    view
-        What the map shows; draw data at `view.project(longitude, latitude)`.
-    ax
-        Axes to draw in; their limits and ticks are set.
-    points
-        (point, 2), x and y on paper: where data will lie. The scale bar, in km, goes to the corner with the
-        fewest of them; it is drawn only where the map is true enough to scale.
-    coast_over
-        Draw the coast over the data too, where these fill areas.
-    """
-    ax.set(xlim=view.x, ylim=view.y, facecolor=SEA)
-    ax.set_aspect(view.aspect, adjustable="box")
-    ax.set_autoscale_on(False)
-    paths = [_outline(polygon) for polygon in land(view).geoms]
-    ax.add_collection(PathCollection(paths, facecolor=LAND, edgecolor=COAST, linewidth=0.4, zorder=0, label="_land"))
-    if coast_over:
-        ax.add_collection(
-            PathCollection(
-                paths, facecolor="none", edgecolor="black", linewidth=0.5, zorder=3, path_effects=[THIN_HALO]
-            )
-        )
-    if view.is_polar:
-        _draw_polar_graticule(view, ax)
-    else:
-        _label_degrees(ax)
-    if view.stretch < LARGEST_STRETCH:
-        _draw_scale_bar(view, ax, _emptiest_corner(view, points))
-    return ax
-
-
-def _outline(polygon: object) -> Path:
-    """A polygon with its holes as one path."""
-    rings = [np.asarray(ring.coords) for ring in (polygon.exterior, *polygon.interiors)]  # type: ignore[attr-defined]
-    codes = [[Path.MOVETO, *[Path.LINETO] * (len(ring) - 2), Path.CLOSEPOLY] for ring in rings]
-    return Path(np.concatenate(rings), np.concatenate(codes))
-
-
-class _DegreeLocator(Locator):
-    """Round degrees, as many as the axis has room for when it is drawn: labels like 150.5°W are wide."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-
-    def __call__(self) -> Sequence[float]:
-        if self.axis is None:
-            raise RuntimeError("a locator without an axis has no ticks.")
-        return self.tick_values(*self.axis.get_view_interval())
-
-    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
-        space = self.axis.get_tick_space() if self.axis is not None else 9
-        room = int(np.clip(space * self.share, 2, 7))
-        ticks = (np.arange(np.ceil(vmin / s - 1e-9), np.floor(vmax / s + 1e-9) + 1) * s for s in DEGREE_STEPS)
-        return next((t.tolist() for t in ticks if len(t) <= room), [])
-
-
-class _DegreeFormatter(Formatter):
-    """Ticks as 150°W or 60°N, all of an axis with the same number of decimals."""
-
-    def __init__(self, name: Callable[[float, int], str]) -> None:
-        self.name = name
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return self.format_ticks([x])[0]
-
-    def format_ticks(self, values: Sequence[float]) -> list[str]:
-        decimals = next((d for d in range(4) if np.allclose(values, np.round(values, d), rtol=0, atol=1e-6)), 4)
-        return [self.name(value, decimals) for value in values]
-
-
-def _label_degrees(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(_DegreeLocator(0.6))
-    ax.yaxis.set_major_locator(_DegreeLocator(0.4))
-    ax.xaxis.set_major_formatter(_DegreeFormatter(degrees_east))
-    ax.yaxis.set_major_formatter(_DegreeFormatter(degrees_north))
-    ax.grid(True, color=GRID, linewidth=0.4)
-    ax.set_axisbelow(True)
-
-
-def _draw_polar_graticule(view: MapView, ax: Axes) -> None:
-    """Circles of latitude, labeled within the map, and meridians, labeled where they leave it."""
-    ax.set(xticks=[], yticks=[])
-    parallels, meridians = graticule(view)
-    lines = [*parallels.values(), *meridians.values()]
-    ax.add_collection(LineCollection(lines, color=GRID, linewidth=0.4, zorder=0.5, label="_graticule"))
-    _label_parallels(view, ax, np.array(list(parallels)))
-    taken: list[np.ndarray] = []
-    for longitude, line in meridians.items():
-        at, out = leaves_at(view, line)
-        if np.isnan(at).any() or any((np.abs(at - other) < [0.17, 0.1]).all() for other in taken):
-            continue  # no room for this name beside another
-        taken.append(at)
-        ax.annotate(
-            degrees_east(longitude),
-            (at[0], at[1]),
-            xycoords="axes fraction",
-            xytext=(3 * out[0], 3 * out[1]),
-            textcoords="offset points",
-            ha=("right", "center", "left")[out[0] + 1],
-            va=("top", "center", "bottom")[out[1] + 1],
-            fontsize="small",
-            annotation_clip=False,
-        )
-
-
-def _label_parallels(view: MapView, ax: Axes, parallels: np.ndarray) -> None:
-    """Names of the parallels on one meridian, a quarter of the map east of the middle."""
-    width, height = np.ptp(view.x), np.ptp(view.y)
-    east = np.degrees(np.arctan2(0.25 * width, max(abs(np.mean(view.y)), 0.25 * width)))
-    x, y = view.project(np.full(len(parallels), view.center_longitude + east), parallels)
-    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small", "color": "0.35"}
-    names = _DegreeFormatter(degrees_north).format_ticks(parallels.tolist())
-    for name, at_x, at_y in zip(names, x, y, strict=True):
-        if abs(at_x - np.mean(view.x)) < 0.45 * width and abs(at_y - np.mean(view.y)) < 0.46 * height:
-            ax.text(at_x, at_y, name, path_effects=HALO, zorder=4, **look)
-
-
-def _emptiest_corner(view: MapView, points: np.ndarray | None) -> str:
-    """The corner of the map, as matplotlib names it, with the fewest points, the lower ones first."""
-    corners = {"lower right": (1, 0), "lower left": (0, 0), "upper right": (1, 1), "upper left": (0, 1)}
-    if points is None:
-        return next(iter(corners))
-    u = (points - [view.x[0], view.y[0]]) / [np.ptp(view.x), np.ptp(view.y)]
-    return min(corners, key=lambda name: int((np.abs(u - corners[name]) < [0.35, 0.2]).all(axis=1).sum()))
-
-
-def _draw_scale_bar(view: MapView, ax: Axes, corner: str) -> None:
-    """A bar of a round length, at most a quarter of the map wide."""
-    unit_km = 1.0 if view.is_polar else KM_PER_DEGREE / view.aspect  # km in one unit of x
-    wanted = 0.25 * np.ptp(view.x) * unit_km
-    power = 10.0 ** np.floor(np.log10(wanted))
-    length = power * max((m for m in (2, 5) if m * power <= wanted), default=1)
-    bar = AuxTransformBox(ax.transData)
-    bar.add_artist(Rectangle((0, 0), length / unit_km, 0, edgecolor="black", linewidth=1.2))
-    name = f"{length:g} km" if length >= 1 else f"{1000 * length:g} m"
-    label = TextArea(name, textprops={"size": "small", "path_effects": HALO})
-    box = VPacker(children=[label, bar], align="center", pad=0, sep=2)
-    ax.add_artist(AnchoredOffsetbox(corner, child=box, pad=0.3, borderpad=0.3, frameon=False, zorder=5))
