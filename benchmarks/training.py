@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,20 +41,22 @@ BATCH_DECISIONS = BATCH_CONTRASTS // ALTERNATIVES_PER_DECISION  # 526
 UNITS = (24, 24, 24)
 LEARNING_RATE = 1e-3
 EPOCHS_OF_OURS = 100
+N_WARM_UP = 2  # epochs in which graphs are built and compiled
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is trained on, and how long the slow ones run, the warm-up epoch included."""
+    """How much is trained on, and how long the slow ones run, the warm-up included."""
 
     individuals: tuple[int, int]  # training, validation
     decisions: tuple[int, int]
     epochs: int
+    epochs_parsing_each: int | None  # None: the slowest way is left out
 
 
 SIZES = {
-    "quick": Size((14, 8), (960, 500), 4),
-    "full": Size((71, 40), (4_800, 2_500), 4),
+    "quick": Size((14, 8), (960, 500), 5, None),
+    "full": Size((71, 40), (4_800, 2_500), 5, 3),
 }
 
 
@@ -137,14 +140,19 @@ def draw_contrasts(cs: ChoiceSets, rng: np.random.Generator) -> Contrasts:
 class Outcome:
     """What one way of training took, and what it gave."""
 
-    epoch_ends: list[float]  # seconds since the start, an entry an epoch
+    clock: Clock
     steps_per_epoch: int
     losses: dict[str, float]  # true contrast losses after the last epoch
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean over all epochs but the first, which builds graphs."""
-        return (self.epoch_ends[-1] - self.epoch_ends[0]) / (len(self.epoch_ends) - 1)
+        """Median over the epochs after the warm-up."""
+        return float(np.median(np.diff(self.clock.ends)[N_WARM_UP - 1 :]))
+
+    @property
+    def cpu_seconds_per_epoch(self) -> float:
+        """Time of all threads together, mean over the epochs after the warm-up."""
+        return float(np.mean(np.diff(self.clock.cpu_ends)[N_WARM_UP - 1 :]))
 
 
 class Clock(keras.callbacks.Callback):
@@ -153,14 +161,16 @@ class Clock(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self.started = time.perf_counter()
-        self.ends: list[float] = []
+        self.ends: list[float] = []  # seconds since the start
+        self.cpu_ends: list[float] = []
         self.initial: list[np.ndarray] = []
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.initial = self.model.get_weights()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.ends.append(time.perf_counter() - self.started)
+        self.cpu_ends.append(time.process_time())
 
 
 class Reevaluation(keras.callbacks.Callback):
@@ -170,7 +180,7 @@ class Reevaluation(keras.callbacks.Callback):
         super().__init__()
         self.evaluate = {"true_loss": evaluate_train, "val_true_loss": evaluate_validation}
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for name, evaluate in self.evaluate.items():
             value = evaluate()
             if logs is not None:
@@ -192,7 +202,7 @@ def true_losses(network: keras.Model, parts: dict[str, ChoiceSets]) -> dict[str,
     }
 
 
-def pair_model(network: keras.Model) -> keras.Model:
+def pair_model(network: keras.Model, *, jit_compile: bool) -> keras.Model:
     """One input a choice, the same layers for each, and a softmax over them: compiled, ready to fit."""
     inputs = [keras.Input((len(FEATURES),), name=f"choice_{n}") for n in range(2)]
     log_odds = keras.layers.Concatenate()([network(one) for one in inputs])
@@ -200,15 +210,12 @@ def pair_model(network: keras.Model) -> keras.Model:
     model.compile(
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=JIT_COMPILE,
+        jit_compile=jit_compile,
     )
     return model
 
 
-JIT_COMPILE = False
-
-
-# ---------------------------------------------------------------- the three ways
+# ---------------------------------------------------------------- the ways
 
 
 def run_ours(parts: dict[str, ChoiceSets], seed: int, epochs: int, same_steps: int) -> dict[str, Outcome]:
@@ -223,54 +230,69 @@ def run_ours(parts: dict[str, ChoiceSets], seed: int, epochs: int, same_steps: i
     )
     history = train(parts[""], parts["val_"], FEATURES, options, callbacks=[clock]).history
     for ours, expected in zip(clock.initial, initial_network(parts[""], seed).get_weights(), strict=True):
-        assert np.array_equal(ours, expected), "the three ways do not start from the same weights"
+        assert np.array_equal(ours, expected), "the ways do not start from the same weights"
     steps = -(-parts[""].n_decisions // BATCH_DECISIONS)
     columns = ["true_contrast_loss", "val_true_contrast_loss"]
     at = {"ours": epochs, "ours_same_steps": round(same_steps / steps), "ours_100_epochs": EPOCHS_OF_OURS}
-    losses = {case: history.loc[history["epoch"] == epoch, columns].iloc[0].to_dict() for case, epoch in at.items()}
-    return {case: Outcome(clock.ends, steps, losses[case]) for case in at}
+    losses = {case: {c: float(history[c].iloc[epoch - 1]) for c in columns} for case, epoch in at.items()}
+    return {case: Outcome(clock, steps, losses[case]) for case in at}
 
 
-def run_usual_way(
-    parts: dict[str, ChoiceSets], contrasts: dict[str, Contrasts], seed: int, epochs: int, folder: Path
-) -> Outcome:
-    """TFRecords, tf.data, one input a choice.
-
-    Tuned: examples are parsed a batch at a time, in parallel and ahead of the training; no shuffling where losses
-    are evaluated.
-    """
+def write_all(contrasts: dict[str, Contrasts], folder: Path) -> dict[str, str]:
+    """The TFRecord files of the training and the validation contrasts."""
     files = {prefix: str(folder / f"{prefix}contrasts.tfrecord") for prefix in contrasts}
     started = time.perf_counter()
     for prefix, part in contrasts.items():
         write_records(part, files[prefix])
     emit("usual_way", "seconds_to_write_records", round(time.perf_counter() - started, 3), "s")
+    return files
+
+
+def run_usual_way(
+    parts: dict[str, ChoiceSets],
+    contrasts: dict[str, Contrasts],
+    files: dict[str, str],
+    seed: int,
+    epochs: int,
+    *,
+    parse_each: bool,
+) -> Outcome:
+    """TFRecords, tf.data, one input a choice.
+
+    Tuned, unless `parse_each`: examples are parsed a batch at a time and not one by one. Both ways parse in
+    parallel and ahead of the training, and do not shuffle where losses are evaluated.
+    """
     clock = Clock()
     network = initial_network(parts[""], seed)
-    model = pair_model(network)
-    training = read_records(files[""], shuffle=True)
-    again = [read_records(files[prefix], shuffle=False) for prefix in ("", "val_")]
+    model = pair_model(network, jit_compile=False)
+
+    def read(prefix: str, *, shuffle: bool) -> tf.data.Dataset:
+        return read_records(files[prefix], len(contrasts[prefix]), shuffle=shuffle, parse_each=parse_each)
+
+    training, *again = read("", shuffle=True), read("", shuffle=False), read("val_", shuffle=False)
     callback = Reevaluation(
         lambda: model.evaluate(again[0], verbose=0),
         lambda: model.evaluate(again[1], verbose=0),
     )
-    model.fit(training, epochs=epochs, verbose=0, callbacks=[callback, clock])
-    return Outcome(clock.ends, -(-len(contrasts[""]) // BATCH_CONTRASTS), true_losses(network, parts))
+    model.fit(training, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback, clock])
+    return Outcome(clock, -(-len(contrasts[""]) // BATCH_CONTRASTS), true_losses(network, parts))
 
 
-def run_keras_fit(
-    parts: dict[str, ChoiceSets], contrasts: dict[str, Contrasts], seed: int, epochs: int
-) -> Outcome:
-    """Keras `fit` on arrays in memory, with the same contrasts, model and callback."""
+def run_keras_fit(parts: dict[str, ChoiceSets], contrasts: dict[str, Contrasts], seed: int, epochs: int) -> Outcome:
+    """Keras `fit` on arrays in memory, with the same contrasts, model and callback.
+
+    Tuned: compiled by XLA, which is faster here once it has compiled; above, the records cost more than the steps.
+    """
     clock = Clock()
     network = initial_network(parts[""], seed)
-    model = pair_model(network)
+    model = pair_model(network, jit_compile=True)
     arrays = {prefix: ([part.choices[:, 0], part.choices[:, 1]], part.label) for prefix, part in contrasts.items()}
     callback = Reevaluation(
         lambda: model.evaluate(*arrays[""], batch_size=BATCH_CONTRASTS, verbose=0),
         lambda: model.evaluate(*arrays["val_"], batch_size=BATCH_CONTRASTS, verbose=0),
     )
     model.fit(*arrays[""], batch_size=BATCH_CONTRASTS, epochs=epochs, verbose=0, callbacks=[callback, clock])
-    return Outcome(clock.ends, -(-len(contrasts[""]) // BATCH_CONTRASTS), true_losses(network, parts))
+    return Outcome(clock, -(-len(contrasts[""]) // BATCH_CONTRASTS), true_losses(network, parts))
 
 
 def write_records(contrasts: Contrasts, path: str) -> None:
@@ -285,26 +307,32 @@ def write_records(contrasts: Contrasts, path: str) -> None:
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
 
 
-def read_records(path: str, *, shuffle: bool) -> tf.data.Dataset:
+def read_records(path: str, n_contrasts: int, *, shuffle: bool, parse_each: bool) -> tf.data.Dataset:
     """Batches of parsed contrasts."""
     layout = {f"choice_{n}": tf.io.FixedLenFeature([len(FEATURES)], tf.float32) for n in range(2)}
     layout["label"] = tf.io.FixedLenFeature([], tf.int64)
 
-    def parse(serialized: tf.Tensor) -> tuple:
-        parsed = tf.io.parse_example(serialized, layout)
+    def parse(serialized: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+        parsed = (tf.io.parse_single_example if parse_each else tf.io.parse_example)(serialized, layout)
         return (parsed["choice_0"], parsed["choice_1"]), parsed["label"]
 
-    records = tf.data.TFRecordDataset(path)
+    records = tf.data.TFRecordDataset(path).apply(tf.data.experimental.assert_cardinality(n_contrasts))
+    if parse_each:
+        records = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     if shuffle:
         records = records.shuffle(10 * BATCH_CONTRASTS)
-    return records.batch(BATCH_CONTRASTS).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    records = records.batch(BATCH_CONTRASTS)
+    if not parse_each:
+        records = records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return records.prefetch(tf.data.AUTOTUNE)
 
 
 def report(case: str, outcome: Outcome, n_epochs: int) -> None:
     """The lines of one way."""
     emit(case, "seconds_per_epoch", round(outcome.seconds_per_epoch, 5), "s")
-    emit(case, "seconds_to_first_epoch_end", round(outcome.epoch_ends[0], 3), "s")
-    emit(case, "n_timed_epochs", len(outcome.epoch_ends) - 1, "epochs")
+    emit(case, "cpu_seconds_per_epoch", round(outcome.cpu_seconds_per_epoch, 5), "s")
+    emit(case, "seconds_to_first_epoch_end", round(outcome.clock.ends[0], 3), "s")
+    emit(case, "n_timed_epochs", len(outcome.clock.ends) - N_WARM_UP, "epochs")
     emit(case, "steps_per_epoch", outcome.steps_per_epoch, "steps")
     report_losses(case, outcome, n_epochs)
 
@@ -317,12 +345,11 @@ def report_losses(case: str, outcome: Outcome, n_epochs: int) -> None:
 
 
 def run_all(size: Size) -> None:
-    """The three ways in turn."""
+    """All ways in turn."""
     rng = np.random.default_rng(0)
     seed = 0
     parts = {
-        prefix: simulate(n, d, rng)
-        for prefix, n, d in zip(("", "val_"), size.individuals, size.decisions, strict=True)
+        prefix: simulate(n, d, rng) for prefix, n, d in zip(("", "val_"), size.individuals, size.decisions, strict=True)
     }
     contrasts = {prefix: draw_contrasts(cs, rng) for prefix, cs in parts.items()}
     emit("input", "n_training_decisions", parts[""].n_decisions, "decisions")
@@ -331,23 +358,34 @@ def run_all(size: Size) -> None:
     for metric, value in true_losses(initial_network(parts[""], seed), parts).items():
         emit("initial_weights", metric, round(value, 5), "nats")
     outcomes: dict[str, Outcome] = {}
-    say("usual way: TFRecords and tf.data")
     with tempfile.TemporaryDirectory() as folder:
-        outcomes["usual_way"] = run_usual_way(parts, contrasts, seed, size.epochs, Path(folder))
+        say("writing TFRecords")
+        files = write_all(contrasts, Path(folder))
+        say("usual way")
+        outcomes["usual_way"] = run_usual_way(parts, contrasts, files, seed, size.epochs, parse_each=False)
+        if size.epochs_parsing_each is not None:
+            say("usual way, parsing each example by itself")
+            outcomes["usual_way_parse_each"] = run_usual_way(
+                parts, contrasts, files, seed, size.epochs_parsing_each, parse_each=True
+            )
     say("Keras fit on arrays")
     outcomes["keras_fit"] = run_keras_fit(parts, contrasts, seed, size.epochs)
     say("ours")
     same_steps = size.epochs * outcomes["usual_way"].steps_per_epoch
     outcomes |= run_ours(parts, seed, size.epochs, same_steps)
-    for case in ("usual_way", "keras_fit", "ours"):
-        report(case, outcomes[case], size.epochs)
+    slow = [case for case in outcomes if not case.startswith("ours")]
+    for case in slow:
+        report(case, outcomes[case], len(outcomes[case].clock.ends))
+    report("ours", outcomes["ours"], size.epochs)
     steps = outcomes["ours"].steps_per_epoch
     report_losses("ours_same_steps", outcomes["ours_same_steps"], round(same_steps / steps))
     report_losses("ours_100_epochs", outcomes["ours_100_epochs"], EPOCHS_OF_OURS)
-    for other in ("usual_way", "keras_fit"):
+    for other in slow:
         ours, theirs = outcomes["ours"], outcomes[other]
         ratio = theirs.seconds_per_epoch / ours.seconds_per_epoch
         emit("ours", f"ratio_to_{other}", round(ratio, 1), "times as fast per epoch")
+        of_cpu = theirs.cpu_seconds_per_epoch / ours.cpu_seconds_per_epoch
+        emit("ours", f"ratio_to_{other}_cpu", round(of_cpu, 1), "times less processor time per epoch")
         per_step = ratio * ours.steps_per_epoch / theirs.steps_per_epoch
         emit("ours", f"ratio_to_{other}_per_step", round(per_step, 1), "times as fast per optimizer step")
 

@@ -207,10 +207,11 @@ def _candidates(
     at_choice: dict[str, np.ndarray] = {}
     at_origin: dict[str, np.ndarray] = {}
     ledger = Ledger()
+    # Origins ride along: one reading of the file serves both.
+    cells, when = np.concatenate([cell, origin]), np.concatenate([times[decision], times])
     for source in sources:
-        values, filled = _filled(source, cell, times[decision])
-        at_choice[source.name] = values
-        at_origin[source.name], _ = _filled(source, origin, times)
+        values, filled = _filled(source, cells, when, len(cell))
+        at_choice[source.name], at_origin[source.name] = values[: len(cell)], values[len(cell) :]
         ledger = ledger.changed(
             "choices",
             f"no {source.name}: filled with {source.missing}",
@@ -232,18 +233,21 @@ def _candidates(
     )
 
 
-def _filled(source: Source, cells: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _filled(source: Source, cells: np.ndarray, times: np.ndarray, n_choices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values with the source's policy for missing ones, and which of the first `n_choices` were filled in."""
     values = np.asarray(source.sample(cells, times), dtype=np.float64)
     absent = np.isnan(values)
+    among_choices = absent[:n_choices]
     if source.missing == "drop" or not absent.any():
-        return values, np.zeros(len(values), dtype=bool)
-    if source.missing == "error":
+        return values, np.zeros(n_choices, dtype=bool)
+    if source.missing == "error" and among_choices.any():
+        where = np.flatnonzero(among_choices)
         raise ValueError(
-            f"covariate {source.name} has no value for {absent.sum():,} of {len(values):,} choices "
-            f"(cells {examples(cells[absent])}, times {examples(times[absent].astype('datetime64[D]'))}). "
+            f"covariate {source.name} has no value for {len(where):,} of {n_choices:,} choices "
+            f"(cells {examples(cells[where])}, times {examples(times[where].astype('datetime64[D]'))}). "
             "Set missing: drop to leave those choices out, or missing: <number> to fill them."
         )
-    return np.where(absent, float(source.missing), values), absent
+    return np.where(absent, float(source.missing), values), among_choices
 
 
 def _lost_rows(

@@ -166,7 +166,7 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     -----
     The disk radius follows from the distance. Any great circle from the origin to a cell within reach
     passes only through cells whose centroids lie within reach plus one circumradius, so rings are added
-    until a whole ring lies beyond that; the bound is local, which keeps pentagons and the smaller cells
+    until a whole ring lies beyond that, and the disk within it holds all; the bound is local, which keeps pentagons and the smaller cells
     around them right (at resolution 4 and 100 km three rings are needed, for 19 to 32 cells).
     """
     if not max_distance_km >= 0:
@@ -194,30 +194,33 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
 
 def _disks(origins: np.ndarray, max_distance_km: float) -> list[list[int]]:
     """A disk around each origin that surely holds every cell within reach."""
-    resolution = resolution_of(origins[0])
-    edge = h3.average_hexagon_edge_length(resolution, unit="km")
-    # Cells differ by up to about 1.5 in size around the average: start low, and let _is_enough decide.
-    start = max(1, int(max_distance_km / (2.2 * edge)))
-    disks: list[list[int]] = []
-    for origin in origins.tolist():
-        k = start
-        while not _is_enough(origin, k, max_distance_km):
-            k += 1
-        disks.append(h3.grid_disk(origin, k))
-    return disks
+    edge = h3.average_hexagon_edge_length(resolution_of(origins[0]), unit="km")
+    # Where cells are of average size, ring k lies 1.5 k edges away at its nearest. Cells differ: _beyond decides.
+    k = max(1, int(np.ceil((max_distance_km + edge) / (1.5 * edge))))
+    disks: dict[int, list[int]] = {}
+    waiting = origins
+    while len(waiting):
+        is_beyond = _beyond(waiting, k, max_distance_km)
+        disks |= {origin: h3.grid_disk(origin, k - 1) for origin in waiting[is_beyond].tolist()}
+        waiting, k = waiting[~is_beyond], k + 1
+    return [disks[origin] for origin in origins.tolist()]
 
 
-def _is_enough(origin: int, k: int, max_distance_km: float) -> bool:
-    """Whether every cell of ring k lies farther than the reach plus the largest circumradius on the ring."""
-    lat, lng = h3.cell_to_latlng(origin)
-    ring = h3.grid_ring(origin, k)
-    for cell in ring:
-        corner = h3.cell_to_boundary(cell)[0]
-        center = h3.cell_to_latlng(cell)
-        radius = 1.25 * h3.great_circle_distance(center, corner, unit="km")
-        if h3.great_circle_distance((lat, lng), center, unit="km") <= max_distance_km + radius:
-            return False
-    return True
+def _beyond(origins: np.ndarray, k: int, max_distance_km: float) -> np.ndarray:
+    """Whether every cell of ring k lies farther than the reach plus its own circumradius: (origin,), bool."""
+    rings = [h3.grid_ring(origin, k) for origin in origins.tolist()]
+    counts = np.array([len(ring) for ring in rings])
+    cells = np.fromiter((c for ring in rings for c in ring), np.int64, count=int(counts.sum()))
+    unique, place = np.unique(cells, return_inverse=True)
+    longitude, latitude = centroids(unique)
+    corners = np.array([h3.cell_to_boundary(c)[0] for c in unique.tolist()]).reshape(-1, 2)
+    # a quarter more than the distance to one corner: hexagons on the sphere are not regular
+    radius = 1.25 * distance_km(longitude, latitude, corners[:, 1], corners[:, 0])
+    owner = np.repeat(np.arange(len(origins)), counts)
+    own_longitude, own_latitude = centroids(origins)
+    distance = distance_km(own_longitude[owner], own_latitude[owner], longitude[place], latitude[place])
+    near = np.bincount(owner[distance <= max_distance_km + radius[place]], minlength=len(origins))
+    return near == 0
 
 
 def children(cells: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
