@@ -171,6 +171,13 @@ def build_choices(
         cells = candidates.cell[lost_row == code]
         ledger = ledger.dropped("choices", reason, cells[:50], unit="choice", n=len(cells))
     choice_sets = _assemble(candidates, decisions, lost_row == 0, lost_decision == 0, selected, features, sources)
+    lone = np.flatnonzero(np.add.reduceat(choice_sets.features["stay"], choice_sets.offsets[:-1]) == 0)
+    ledger = ledger.changed(
+        "choices",
+        "origin cell is no choice (see choices dropped): staying could not be selected",
+        _where(choice_sets.decisions, lone),
+        unit="decision",
+    )
     ledger.check(len(decisions), choice_sets.n_decisions, "decision")
     ledger.check(len(candidates.cell), choice_sets.n_rows, "choice")
     return choice_sets, ledger

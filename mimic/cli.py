@@ -175,20 +175,15 @@ def synthetic_chinook_command(
 
 
 def _start_tensorflow() -> None:
-    """Import TensorFlow on one CPU thread and without its C++ chatter; what is set in the environment wins.
+    """Import TensorFlow on one CPU thread and without its C++ chatter.
 
-    Small networks are fastest so, GPUs included, and the bits of a result do not depend on the cores. The
-    messages come before any setting can silence them, so standard error is closed to them meanwhile; when the
-    import fails they are told.
+    Small networks are fastest so, GPUs included. Threads and kernels are fixed whatever the environment says, so
+    that a result does not depend on them to the last bit. The messages come before any setting can silence them,
+    so standard error is closed to them meanwhile; when the import fails they are told.
     """
-    for name, value in {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "TF_NUM_INTRAOP_THREADS": "1",
-        "TF_NUM_INTEROP_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }.items():
-        os.environ.setdefault(name, value)
+    os.environ |= {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as messages:
         terminal = os.dup(2)

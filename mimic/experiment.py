@@ -147,6 +147,7 @@ def _splits(configuration: Configuration, decisions: pd.DataFrame) -> list[str]:
         validation_share=rules.validation_share,
         seed=rules.seed,
         validation=rules.validation,
+        tags=decisions["tag"].tolist() if "tag" in decisions else None,
     )
     return [mapping[i] for i in decisions[INDIVIDUAL]]
 

@@ -226,8 +226,17 @@ def check_variation(choice_sets: ChoiceSets, names: Sequence[str], *, share: flo
     Raises
     ------
     ValueError
-        If in at least `share` of the decisions with two or more choices the feature has one value only.
+        If in at least `share` of the decisions with two or more choices the feature has one value only, no
+        feature differs between choices, or one is unknown.
     """
+    missing = [name for name in names if name not in choice_sets.info]
+    if missing:
+        raise ValueError(f"unknown feature {', '.join(missing)}; known are {', '.join(choice_sets.info)}.")
+    if names and all(choice_sets.info[name].role == "decision" for name in names):
+        raise ValueError(
+            f"all features ({', '.join(names)}) are of role decision, the same for all choices of a decision, so "
+            "they cancel in its probabilities; add a feature of the choices, such as distance_km, to interact with."
+        )
     usable = choice_sets.n_choices >= 2
     if not usable.any():
         return

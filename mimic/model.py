@@ -265,9 +265,21 @@ def save_model(
         temporary = Path(folder) / path.name
         with _numpy_2_4():
             model.network.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(METADATA_MEMBER, text)
-        os.replace(temporary, path)
+        whole = Path(folder) / "whole.keras"
+        _repack(temporary, whole, {METADATA_MEMBER: text})
+        os.replace(whole, path)
+
+
+def _repack(source: Path, target: Path, members: Mapping[str, str]) -> None:
+    """Copy a `.keras` file with more members and without its dates: equal models are equal bytes."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps({k: v for k, v in json.loads(content).items() if k != "date_saved"}).encode()
+            new.writestr(zipfile.ZipInfo(name), content)
+        for name, text in members.items():
+            new.writestr(zipfile.ZipInfo(name), text)
 
 
 def load_model(path: str | os.PathLike[str]) -> LogOddsModel:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, examples, require_columns
 
@@ -21,6 +23,7 @@ def split_individuals(
     validation_share: float | None = None,
     seed: int | None = None,
     validation: Sequence[str] | None = None,
+    tags: Sequence[object] | None = None,
 ) -> dict[str, str]:
     """Individual -> "train" or "validation", in the order of the names.
 
@@ -35,6 +38,9 @@ def split_individuals(
         Of the draw. The same names, share and seed give the same split.
     validation
         The individuals that validate, by name; then nothing is drawn.
+    tags
+        The tag of each entry of `individuals`, where known. Individuals that share a tag (a collar used again,
+        or one animal under two names: the data cannot tell) are drawn together, to one side.
 
     Raises
     ------
@@ -49,7 +55,10 @@ def split_individuals(
     {'a': 'train', 'b': 'train', 'c': 'validation'}
     """
     names = _names(individuals)
-    chosen = _drawn(names, validation_share, seed) if validation is None else _listed(names, validation)
+    if validation is None:
+        chosen = _drawn(_linked(names, individuals, tags), validation_share, seed)
+    else:
+        chosen = _listed(names, validation)
     return {name: VALIDATION if name in chosen else TRAIN for name in names}
 
 
@@ -69,7 +78,11 @@ def split_decisions(
     """
     require_columns(list(decisions.columns), [INDIVIDUAL], where="decisions")
     split = split_individuals(
-        decisions[INDIVIDUAL].tolist(), validation_share=validation_share, seed=seed, validation=validation
+        decisions[INDIVIDUAL].tolist(),
+        validation_share=validation_share,
+        seed=seed,
+        validation=validation,
+        tags=decisions[_TAG].tolist() if _TAG in decisions.columns else None,
     )
     result = decisions.assign(**{SPLIT: decisions[INDIVIDUAL].astype(str).map(split)})
     audit_split(result)
@@ -122,14 +135,36 @@ def _names(individuals: Sequence[str]) -> list[str]:
     return names
 
 
-def _drawn(names: Sequence[str], validation_share: float | None, seed: int | None) -> set[str]:
+def _linked(names: Sequence[str], individuals: Sequence[str], tags: Sequence[object] | None) -> list[list[str]]:
+    """The names in groups that are linked by shared tags; each by itself where tags are not known."""
+    if tags is None:
+        return [[name] for name in names]
+    table = pd.DataFrame({INDIVIDUAL: list(individuals), _TAG: list(tags)}).dropna()
+    code = pd.Categorical(table[INDIVIDUAL].astype(str), categories=list(names)).codes
+    tag = pd.factorize(table[_TAG].astype(str))[0] + len(names)
+    size = int(max(tag, default=len(names))) + 1
+    links = coo_array((np.ones(len(code)), (code, tag)), shape=(size, size))
+    group = connected_components(links, directed=False)[1][: len(names)]
+    return [list(part) for _, part in pd.Series(list(names)).groupby(group, sort=False)]
+
+
+def _drawn(groups: Sequence[Sequence[str]], validation_share: float | None, seed: int | None) -> set[str]:
     if validation_share is None or seed is None:
         raise ValueError("a split needs validation_share and seed, or the names of the individuals that validate.")
     if not 0 < validation_share < 1:
         raise ValueError(f"validation_share must lie between 0 and 1; got {validation_share}.")
-    n_validation = min(max(round(validation_share * len(names)), 1), len(names) - 1)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return {names[i] for i in order[:n_validation]}
+    n_names = sum(len(group) for group in groups)
+    if len(groups) < 2:
+        raise ValueError(
+            f"all {n_names} individuals are linked by shared tags, so none can validate apart from the others. "
+            "Name the animals that carried them (individual_of_tag), or name the individuals that validate."
+        )
+    n_validation = min(max(round(validation_share * n_names), 1), n_names - 1)
+    chosen: set[str] = set()
+    for k in np.random.default_rng(seed).permutation(len(groups)):
+        if len(chosen) + len(groups[k]) <= n_validation:
+            chosen |= set(groups[k])
+    return chosen or set(sorted(groups, key=len)[0])
 
 
 def _listed(names: Sequence[str], validation: Sequence[str]) -> set[str]:

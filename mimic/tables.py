@@ -97,8 +97,9 @@ def from_table(
         (individual, decision) pair, so decision ids may repeat across individuals. Its rows need not be
         neighbors; decisions come out in the order in which they first appear, choices in their order.
     features
-        Names of the features, or name -> role and unit. For names alone, a feature that is the same for
-        all choices of every decision gets the role "decision", any other the role "choice".
+        Names of the features, all of role "choice", or name -> role and unit. What is the same for all
+        choices of a decision must be declared with role "decision": undeclared, it looks like a covariate
+        joined on the wrong cell, and training refuses it.
     columns
         Our names to the table's, where they differ: `{"individual": "animal_id"}`.
     context
@@ -397,14 +398,13 @@ def _info(
     features: Sequence[str] | Mapping[str, FeatureInfo], values: Mapping[str, np.ndarray], rows: _Rows
 ) -> dict[str, FeatureInfo]:
     """Role and unit of each feature, told or found."""
+    if not isinstance(features, Mapping):
+        return {name: FeatureInfo("choice") for name in values}
     starts = rows.offsets[:-1]
     differs = {
         name: np.minimum.reduceat(column, starts) != np.maximum.reduceat(column, starts)
         for name, column in values.items()
     }
-    if not isinstance(features, Mapping):
-        real = bool((np.diff(rows.offsets) > 1).any())  # with single choices everything is constant
-        return {name: FeatureInfo("decision" if real and not differs[name].any() else "choice") for name in values}
     for name, info in features.items():
         if info.role == "decision" and differs[name].any():
             raise ValueError(

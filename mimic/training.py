@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from mimic.callbacks import BestEpoch, TrueLoss
 from mimic.contrasts import Weighting, decision_weights, exact_contrasts, has_contrasts, sample_contrasts
+from mimic.features import check_variation
 from mimic.model import LogOddsModel, build_network, describe_features, fit_scaling
 from mimic.schema import ChoiceSets
 
@@ -155,8 +156,9 @@ def train(
     Raises
     ------
     ValueError
-        If there is no feature, a feature is unknown or not finite, no decision can be learned from or validated
-        on, an option is unknown to Keras, or the loss is not finite in the very first epoch.
+        If there is no feature, a feature is unknown or not finite, or does not differ between choices as its role
+        says; no decision can be learned from or validated on, an option is unknown to Keras, or the loss is not
+        finite in the very first epoch.
 
     Warns
     -----
@@ -165,6 +167,7 @@ def train(
     """
     options = options or TrainingOptions()
     _check_decisions(cs_train, cs_validation)
+    check_variation(cs_train, features)
     seeds = np.random.SeedSequence(options.seed).generate_state(3).tolist()
     scaling = fit_scaling(cs_train, features)
     network = build_network(

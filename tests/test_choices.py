@@ -97,7 +97,7 @@ def test_domain_leaves_out_land_and_counts_who_selected_it(home: int, around: li
     )
     assert around[0] not in choice_sets.choice.tolist()
     table = ledger.to_frame()
-    lost = table[table["unit"] == "decision"]
+    lost = table[(table["unit"] == "decision") & (table["action"] == "dropped")]
     assert lost["reason"].tolist() == ["selected cell: outside the domain (elevation < 0)"]
     assert lost["n"].tolist() == [1]
     # The account of the choices: left out of kept decisions, plus all choices of the dropped decision.
@@ -200,3 +200,15 @@ def test_area_marks_the_cells_inside_its_polygons(tmp_path: Path, home: int, aro
         decisions, max_distance_km=50.0, sources=[area_source("closed", path)], features=[FeatureSpec("closed")]
     )
     assert choice_sets.choice[choice_sets.features["closed"] == 1].tolist() == [home]
+
+
+def test_origin_outside_the_domain_leaves_a_decision_without_a_stay_and_the_ledger_says_so(
+    home: int, around: list[int]
+) -> None:
+    decisions, _ = make_decisions(walk([home, around[0], around[0]]), resolution=4)
+    choice_sets, ledger = build_choices(decisions, max_distance_km=50.0, sources=[land({home})], domain="elevation < 0")
+    assert choice_sets.n_decisions == 2
+    assert choice_sets.filter(np.array([True, False])).features["stay"].sum() == 0
+    changed = ledger.to_frame().query("unit == 'decision' and action == 'changed'")
+    assert changed["n"].tolist() == [1]
+    assert "staying could not be selected" in changed["reason"].item()

@@ -133,7 +133,10 @@ def test_covariate_joined_on_the_next_cell_is_refused_with_the_explanation() -> 
 def test_decision_feature_rare_indicator_and_real_covariate_pass_the_same_check() -> None:
     rng = np.random.default_rng(0)
     per_decision = np.repeat(rng.normal(size=200), 3)
-    check_variation(sets_with(per_decision, "decision"), ["x"])
+    both = sets_with(per_decision, "decision").with_features({"y": rng.normal(size=600)})
+    check_variation(both, ["x", "y"])
+    with pytest.raises(ValueError, match="all features .x. are of role decision"):
+        check_variation(both, ["x"])
     rare = np.zeros(600)
     rare[4] = 1.0
     check_variation(sets_with(rare), ["x"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -316,3 +317,13 @@ def test_metadata_that_does_not_fit_the_network_is_an_error(
         archive.writestr("mimic.json", json.dumps({} if features is None else {"features": features}))
     with pytest.raises(ValueError, match=message):
         load_model(path)
+
+
+def test_equal_models_are_equal_bytes(tmp_path: Path) -> None:
+    scaling = Scaling(("a", "b"), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    network = build_network(scaling, units=(4,), seed=5)
+    save_model(network, tmp_path / "one.keras", metadata={"features": ["a", "b"]})
+    time.sleep(2.1)  # a zip file counts time in steps of two seconds
+    again = build_network(scaling, units=(4,), seed=5)
+    save_model(again, tmp_path / "two.keras", metadata={"features": ["a", "b"]})
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()

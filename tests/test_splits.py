@@ -133,3 +133,25 @@ def test_decisions_are_split_by_individual_and_audited() -> None:
     with pytest.raises(ValueError, match="1 tag is on more than one side"):
         split_decisions(table, validation=["c"])
     assert split_decisions(table, validation=["a"])["split"].tolist() == ["train", "validation", "train", "train"]
+
+
+def test_individuals_that_share_a_tag_are_drawn_to_one_side() -> None:
+    names = [f"buffalo {i}" for i in range(9)]
+    tags = ["c0", "c0", "c1", "c2", "c3", "c3", "c4", "c5", None]
+    sides = set()
+    for seed in range(20):
+        split = split_individuals(names, tags=tags, validation_share=0.34, seed=seed)
+        assert split["buffalo 0"] == split["buffalo 1"]
+        assert split["buffalo 4"] == split["buffalo 5"]
+        assert 1 <= sum(side == "validation" for side in split.values()) <= 3
+        sides.add(split["buffalo 0"])
+    assert sides == {"train", "validation"}
+    alone = [f"t{i}" for i in range(9)]
+    assert split_individuals(names, tags=alone, validation_share=0.34, seed=3) == split_individuals(
+        names, validation_share=0.34, seed=3
+    )
+
+
+def test_animals_that_are_all_linked_by_tags_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="all 3 individuals are linked by shared tags"):
+        split_individuals(["a", "b", "b", "c"], tags=["1", "1", "2", "2"], validation_share=0.5, seed=0)

@@ -99,10 +99,9 @@ def test_a_gap_in_context_equals_a_gap() -> None:
     assert cs.decisions["region"].isna().tolist() == [True, False, False]
 
 
-def test_a_feature_that_never_differs_within_a_decision_gets_the_role_decision() -> None:
+def test_features_named_without_a_role_are_of_the_choices() -> None:
     info = from_table(table(), features=["distance_km", "night"]).info
-    assert info == {"distance_km": FeatureInfo("choice"), "night": FeatureInfo("decision")}
-    assert from_table(table().iloc[[2, 3]], features=["distance_km"]).info["distance_km"].role == "choice"
+    assert info == {"distance_km": FeatureInfo("choice"), "night": FeatureInfo("choice")}
 
 
 def test_roles_and_units_may_be_told() -> None:
