@@ -7,12 +7,22 @@ import os
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mimic.expressions import parse
+from mimic.features import SOURCES
 from mimic.schema import FeatureInfo, Role
 
 __all__ = [
@@ -55,6 +65,19 @@ class _Strict(BaseModel):
         return data
 
 
+def _check_duration(text: str) -> str:
+    import pandas as pd
+
+    try:
+        pd.Timedelta(text)
+    except ValueError:
+        raise ValueError(f'expected a duration such as "24h" or "20min"; got {text!r}.') from None
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+
+
 class CleanConfig(_Strict):
     """What is dropped from the tracks."""
 
@@ -70,8 +93,8 @@ class CleanConfig(_Strict):
 class ResampleConfig(_Strict):
     """The step between decisions, as pandas spells durations ("24h", "20min")."""
 
-    step: str
-    tolerance: str = "0min"
+    step: Duration
+    tolerance: Duration = "0min"
 
 
 class TracksConfig(_Strict):
@@ -116,7 +139,7 @@ class CovariateConfig(_Strict):
     level: dict[str, float] | None = None
     method: Literal["auto", "mean", "nearest", "bilinear", "area"] = "auto"
     join: Literal["auto", "static", "nearest", "previous", "linear", "climatology"] = "auto"
-    max_gap: str | None = None
+    max_gap: Duration | None = None
     missing: Literal["drop", "error"] | float = "drop"
 
 
@@ -156,7 +179,7 @@ class SplitConfig(_Strict):
     """Which individuals validate: a seeded share, or by name."""
 
     validation_share: float = Field(default=0.36, gt=0, lt=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     validation: list[str] | None = None
 
 
@@ -175,12 +198,12 @@ class TrainingConfig(_Strict):
     batch_decisions: int = Field(default=512, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     optimizer: str = "adam"
-    units: list[int] = [24, 24, 24]
+    units: list[PositiveInt] = [24, 24, 24]
     activation: str = "relu"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     weighting: Literal["individual", "decision"] = "individual"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class ModelConfig(_Strict):
@@ -244,6 +267,17 @@ class Configuration(_Strict):
         for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
+        sources = [*SOURCES, *self.covariates, *self.areas]
+        taken = sorted({n for n in sources if sources.count(n) > 1} | (set(sources) & set(self.features)))
+        if taken:
+            raise ValueError(
+                f"the name {', '.join(taken)} is given twice; covariates, areas, features and the built-in sources "
+                f"({', '.join(SOURCES)}) need names of their own."
+            )
+        for name, model in self.models.items():
+            repeated = sorted({f for f in model.features if model.features.count(f) > 1})
+            if repeated:
+                raise ValueError(f"model {name} lists the feature {', '.join(repeated)} twice.")
         if self.truth is not None and "truth" in self.models:
             raise ValueError("with truth set, no model may be called truth.")
         for name in self.models:

@@ -16,7 +16,7 @@ from mimic.evaluation import evaluate, mean_choice_probability
 from mimic.expressions import parse
 from mimic.features import FeatureSpec, check_variation
 from mimic.ledger import Ledger
-from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, ChoiceSets, require_columns
+from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, ChoiceSets, examples, require_columns
 from mimic.splits import audit_split, split_individuals
 from mimic.synthetic import read_truth, true_log_odds
 from mimic.tables import read_choice_table
@@ -85,7 +85,7 @@ def prepare(configuration: Configuration, *, progress: Progress = _silent) -> Pr
     prepared = _from_table(configuration) if is_table else _from_tracks(configuration, progress)
     require_decisions(prepared.choice_sets, prepared.ledger)
     audit_split(prepared.choice_sets.decisions)
-    _check_before_training(configuration, prepared.choice_sets)
+    _check_before_training(configuration, prepared)
     return prepared
 
 
@@ -183,7 +183,9 @@ def _feature_specs(configuration: Configuration) -> list[FeatureSpec]:
     return [*declared.values(), *(FeatureSpec(name) for name in dict.fromkeys(wanted) if name not in declared)]
 
 
-def _check_before_training(configuration: Configuration, choice_sets: ChoiceSets) -> None:
+def _check_before_training(configuration: Configuration, prepared: Prepared) -> None:
+    """All that can be wrong with models, groups and figures, before hours of training are spent on them."""
+    choice_sets = prepared.choice_sets
     for name, model in configuration.models.items():
         require_columns(list(choice_sets.features), model.features, where=f"model {name}")
         check_variation(choice_sets, model.features)
@@ -193,11 +195,19 @@ def _check_before_training(configuration: Configuration, choice_sets: ChoiceSets
             f"both splits need decisions; found only {', '.join(sorted(splits))}. "
             "Choose another split (split.seed, split.validation) or mend the choice sets."
         )
-    # Scoring a model without features runs every group expression before hours of training are spent.
+    # Scoring a model without features runs every group expression.
     nothing = np.zeros(choice_sets.n_rows)
     assess(configuration, choice_sets, {"none": nothing})
     if configuration.truth is not None:
         true_log_odds(read_truth(configuration.truth.file)[0], choice_sets)
+    figures = configuration.figures
+    if prepared.tracks is not None:
+        require_columns(list(prepared.tracks.columns), [figures.color_by], where="figures.color_by")
+    if figures.individual is not None and figures.individual not in set(choice_sets.individuals):
+        raise ValueError(
+            f"figures.individual: {figures.individual} has no decisions; some that have: "
+            f"{examples(choice_sets.individuals)}."
+        )
 
 
 def fit_models(configuration: Configuration, prepared: Prepared, *, progress: Progress = _silent) -> Fit:
@@ -210,22 +220,19 @@ def fit_models(configuration: Configuration, prepared: Prepared, *, progress: Pr
     models: dict[str, LogOddsModel] = {}
     histories: list[pd.DataFrame] = []
     best: dict[str, int] = {}
+    options = {
+        name: TrainingOptions(**configuration.contrasts.model_dump(), **configuration.training_of(name).model_dump())
+        for name in configuration.models
+    }
     for name, section in configuration.models.items():
         if not section.features:
             models[name] = zero_model()
             continue
-        options = TrainingOptions(
-            **{
-                **configuration.contrasts.model_dump(),
-                **configuration.training_of(name).model_dump(),
-                "units": tuple(configuration.training_of(name).units),
-            }
-        )
 
         def on_epoch(epoch: int, n_epochs: int, logs: Mapping[str, float], name: str = name) -> None:
             progress(f"training {name}", epoch, n_epochs)
 
-        result = train(training, validation, section.features, options, progress=on_epoch)
+        result = train(training, validation, section.features, options[name], progress=on_epoch)
         models[name], best[name] = result.model, result.best_epoch
         histories.append(result.history.assign(model=name))
     history = pd.concat(histories, ignore_index=True) if histories else pd.DataFrame()

@@ -26,7 +26,16 @@ import pandas as pd
 
 from mimic.schema import LONGITUDE, TIME, ChoiceSets, FeatureInfo, examples
 
-__all__ = ["FeatureSpec", "Rows", "Transform", "check_variation", "compute_feature", "day_circle", "year_circle"]
+__all__ = [
+    "SOURCES",
+    "FeatureSpec",
+    "Rows",
+    "Transform",
+    "check_variation",
+    "compute_feature",
+    "day_circle",
+    "year_circle",
+]
 
 Transform = Literal["none", "log", "log1p", "square"]
 
@@ -162,6 +171,10 @@ _SOURCES: dict[str, tuple[FeatureInfo, Callable[[Rows], np.ndarray]]] = {
         lambda r: np.cos(day_circle(r.times(), r.of_decision(LONGITUDE))),
     ),
 }
+
+
+SOURCES = tuple(_SOURCES)
+"""Names of the sources that need no covariate and no column."""
 
 
 def compute_feature(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureInfo]:

@@ -307,9 +307,11 @@ def read_truth(path: Path) -> tuple[ChinookTruth, dict[str, float]]:
 
     Raises
     ------
-    ValueError
-        If the file is not such a record.
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no such record.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"no written-down truth at {path}; check the path.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         parameters = dict(record["truth"])

@@ -100,6 +100,11 @@ class TrainingOptions:
                 raise ValueError(f"{name} must be a positive number; got {value}.")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more; got {self.seed}.")
+        try:
+            keras.activations.get(self.activation)
+        except ValueError as error:
+            raise ValueError(f"expected an activation of Keras, such as relu; got {self.activation!r}.") from error
+        _optimizer(self)
 
     @property
     def monitor(self) -> str:

@@ -111,3 +111,19 @@ def test_all_experiment_files_of_the_project_are_valid(root: Path) -> None:
     assert {"demo", "bluefin", "ses", "kotz", "kruger"} <= {f.stem for f in files}
     for file in files:
         assert load_configuration(file).name == file.stem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("step: 24h", "step: often", 'expected a duration such as "24h" or "20min"; got \'often\''),
+        ("choices:", "covariates: {stay: {file: a.nc}}\nchoices:", "the name stay is given twice"),
+        ("choices:", "features: {distance_km: {source: stay}}\nchoices:", "the name distance_km is given twice"),
+        ("[distance_km, stay]", "[stay, stay]", "model distance lists the feature stay twice"),
+        ("models:", "split: {seed: -1}\nmodels:", "split.seed"),
+        ("models:", "training: {units: [8, 0]}\nmodels:", "training.units.1"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    assert message in refusal(tmp_path, GOOD.replace(old, new))

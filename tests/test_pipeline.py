@@ -255,3 +255,28 @@ def test_ready_table_with_no_or_two_selected_choices_is_refused(study: Study, mi
     for selected in ([1, 1, 0, 1], [1, 0, 0, 0]):
         rows.assign(selected=selected).to_csv(study.folder / "t.csv", index=False)
         assert "selected" in refused(mimic, study)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("figures: {color_by: nothing}", "figures.color_by: expected the column nothing"),
+        ("figures: {individual: nobody}", "figures.individual: nobody has no decisions"),
+    ],
+)
+def test_figures_that_cannot_be_drawn_are_refused_before_training(
+    study: Study, mimic: Mimic, monkeypatch: pytest.MonkeyPatch, section: str, message: str
+) -> None:
+    monkeypatch.setattr("mimic.report.fit_models", lambda *_, **__: pytest.fail("training has begun"))
+    study.experiment.write_text(study.experiment.read_text() + section + "\n")
+    assert message in refused(mimic, study)
+
+
+def test_unknown_activation_or_optimizer_of_a_later_model_is_refused_before_the_first_is_trained(
+    study: Study, mimic: Mimic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimic.training.train", lambda *_, **__: pytest.fail("training has begun"))
+    study.edit("sst, depth]}", "sst, depth], training: {activation: rellu}}")
+    assert "expected an activation of Keras, such as relu; got 'rellu'" in refused(mimic, study)
+    study.edit("activation: rellu", "optimizer: adamm")
+    assert "expected an optimizer of Keras" in refused(mimic, study)
