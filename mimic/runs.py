@@ -134,10 +134,12 @@ def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
     Raises
     ------
     FileNotFoundError
-        If the folder is no run folder.
+        If the folder is no run folder, or one of choice sets alone.
     """
     if not (folder / _SUMMARY).is_file():
         raise FileNotFoundError(f"{folder} is no run folder (no {_SUMMARY} in it); give the --out of a mimic run.")
+    if not (folder / "log_odds.parquet").is_file():
+        raise FileNotFoundError(f"{folder} holds choice sets without models; give the --out of a mimic run.")
     choice_sets = load_choices(folder / "choices")
     table = pd.read_parquet(folder / "log_odds.parquet")
     return choice_sets, {str(name): table[name].to_numpy(dtype=np.float64) for name in table}

@@ -71,6 +71,9 @@ def test_choices_build_and_tracks_check_answer_in_json(study: Study, mimic: Mimi
     assert code == 0, err
     built = json.loads(text)
     assert built["rows_read"] == built["n_decisions"] + built["rows_dropped"]
+    code, _, err = mimic("evaluate", study.folder / "built")
+    assert code == 2
+    assert "holds choice sets without models" in err
     columns = [f"--column={p}" for p in ("individual=fish", "time=when", "longitude=lon", "latitude=lat")]
     code, text, err = mimic("tracks", "check", study.folder / "tracks.csv", *columns, "--step", "24h", "--json")
     assert code == 0, err
