@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+# As the command line does, and before anything imports TensorFlow: threads and kernels decide on the last bits.
+os.environ |= {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

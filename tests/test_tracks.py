@@ -771,12 +771,12 @@ def test_bearded_seals_of_two_tags_become_seven_clean_animals(shared: Path) -> N
     path = shared / "data" / "kotz_bearded_seals" / "tracks.csv.gz"
     tracks, ledger = read_tracks(path, keep=["quality", "error_radius_m"])
     assert (len(tracks), tracks[LATITUDE].min()) == (54_698, pytest.approx(-15.70539))
+    found = reasons(clean_tracks(tracks, individual_pattern=r"(.+)_[^_]+$")[1])
+    assert found["repeated time, same position"] + found["repeated time, other position"] == 3261
     cleaned, more = clean_tracks(
         tracks, max_speed_km_h=10, max_error_radius_m=10_000, drop_quality=["Z"], individual_pattern=r"(.+)_[^_]+$"
     )
     ledger += more
-    found = reasons(ledger)
-    assert found["repeated time, same position"] + found["repeated time, other position"] == 3261
     assert (cleaned[INDIVIDUAL].nunique(), cleaned["tag"].nunique()) == (7, 14)
     assert cleaned[LATITUDE].min() > 55
     for _, animal in cleaned.groupby(INDIVIDUAL):
@@ -790,3 +790,18 @@ def test_elephant_seals_are_already_regular(shared: Path) -> None:
     tracks, _ = read_tracks(shared / "data" / "ses_kerguelen" / "tracks.csv")
     result, ledger = resample_tracks(clean_tracks(tracks)[0], step="576min", tolerance="1min")
     assert (len(result), result[BURST].nunique(), ledger) == (7353, 15, Ledger())
+
+
+def test_bad_fix_never_wins_over_a_good_one_of_the_same_time() -> None:
+    tracks = pd.DataFrame(
+        {
+            "individual": "a",
+            "time_utc": np.array(["2020-01-01", "2020-01-01"], dtype="datetime64[ns]"),
+            "longitude": [10.0, 11.0],
+            "latitude": [50.0, 51.0],
+            "quality": ["Z", "1"],
+        }
+    )
+    cleaned, ledger = clean_tracks(tracks, drop_quality=["Z"])
+    assert cleaned["longitude"].tolist() == [11.0]
+    assert reasons(ledger) == {"quality Z": 1}
