@@ -51,7 +51,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 class _Strict(BaseModel):
     """A section of the file: unknown keys are refused, with the nearest known name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -267,12 +267,17 @@ class Configuration(_Strict):
         for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
-        sources = [*SOURCES, *self.covariates, *self.areas]
-        taken = sorted({n for n in sources if sources.count(n) > 1} | (set(sources) & set(self.features)))
+        names = [*SOURCES, *self.covariates, *self.areas, *self.features, *(self.tracks.keep if self.tracks else ())]
+        taken = sorted({name for name in names if names.count(name) > 1})
         if taken:
             raise ValueError(
-                f"the name {', '.join(taken)} is given twice; covariates, areas, features and the built-in sources "
-                f"({', '.join(SOURCES)}) need names of their own."
+                f"the name {', '.join(taken)} is given twice; covariates, areas, features, columns to keep and the "
+                f"built-in sources ({', '.join(SOURCES)}) need names of their own."
+            )
+        idle = [name for name in ("choices", "covariates", "areas", "features", "truth") if getattr(self, name)]
+        if self.table is not None and idle:
+            raise ValueError(
+                f"{', '.join(idle)} cannot serve a ready table, which brings its own choices and features."
             )
         for name, model in self.models.items():
             repeated = sorted({f for f in model.features if model.features.count(f) > 1})

@@ -169,8 +169,8 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     until a whole ring lies beyond that, and the disk within it holds all; the bound is local, which keeps pentagons and the smaller cells
     around them right (at resolution 4 and 100 km three rings are needed, for 19 to 32 cells).
     """
-    if not max_distance_km >= 0:
-        raise ValueError(f"max_distance_km must be at least 0; got {max_distance_km}.")
+    if not 0 <= max_distance_km < np.inf:
+        raise ValueError(f"max_distance_km must be finite and at least 0; got {max_distance_km}.")
     unique = np.unique(np.asarray(origins, dtype=np.int64))
     if len(unique) == 0:
         empty = np.zeros(0)

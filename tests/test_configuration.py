@@ -84,6 +84,13 @@ def test_tracks_or_table_but_not_both_or_neither(tmp_path: Path) -> None:
     )
 
 
+def test_sections_that_a_ready_table_would_ignore_are_refused(tmp_path: Path) -> None:
+    table = "name: x\ntable: {file: t.csv, features: [a]}\nmodels: {m: {features: [a]}}\n"
+    assert load_configuration(write(tmp_path, table)).table is not None
+    message = refusal(tmp_path, table + "areas: {b: {file: b.geojson}}\nfeatures: {c: {source: a}}\n")
+    assert "areas, features cannot serve a ready table" in message
+
+
 def test_group_that_is_no_expression_is_refused_before_anything_runs(tmp_path: Path) -> None:
     message = refusal(tmp_path, GOOD + "groups: {choices: {move: 'distance_km >'}}\n")
     assert "groups.choices" in message
@@ -119,7 +126,9 @@ def test_all_experiment_files_of_the_project_are_valid(root: Path) -> None:
         ("step: 24h", "step: often", 'expected a duration such as "24h" or "20min"; got \'often\''),
         ("choices:", "covariates: {stay: {file: a.nc}}\nchoices:", "the name stay is given twice"),
         ("choices:", "features: {distance_km: {source: stay}}\nchoices:", "the name distance_km is given twice"),
+        ("resample:", "keep: [stay]\n  resample:", "the name stay is given twice"),
         ("[distance_km, stay]", "[stay, stay]", "model distance lists the feature stay twice"),
+        ("max_distance_km: 100", "max_distance_km: .inf", "choices.max_distance_km: Input should be a finite number"),
         ("models:", "split: {seed: -1}\nmodels:", "split.seed"),
         ("models:", "training: {units: [8, 0]}\nmodels:", "training.units.1"),
     ],

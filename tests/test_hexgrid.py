@@ -128,7 +128,7 @@ def test_bad_input_is_named() -> None:
         cell_at(np.array([0.0]), np.array([0.0]), 16)
     with pytest.raises(ValueError, match="coordinates must be finite"):
         cell_at(np.array([np.nan]), np.array([0.0]), 4)
-    with pytest.raises(ValueError, match="max_distance_km must be at least 0; got -1"):
+    with pytest.raises(ValueError, match="max_distance_km must be finite and at least 0; got -1"):
         neighbor_table(cell_at(np.array([0.0]), np.array([0.0]), 4), -1.0)
     with pytest.raises(ValueError, match="expected H3 cells"):
         check_cells(np.array([12345]))
