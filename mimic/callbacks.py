@@ -194,5 +194,5 @@ def _forward_of(model: keras.Model, n_features: int) -> Callable[[Any], Any]:
     frozen = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
     signature = [tf.TensorSpec((None, n_features), tf.float32)]
     return tf.function(
-        lambda rows: model(rows, **frozen), input_signature=signature, jit_compile=False
+        lambda rows: model(rows, **frozen), input_signature=signature, jit_compile=False, autograph=False
     ).get_concrete_function()

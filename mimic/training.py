@@ -319,8 +319,8 @@ class _Trainer(keras.Model):
         self._epoch(data)
         return {"loss": self.running_loss.result()}
 
-    # Keras does not convert a loop over tensors in train_step; a tf.function within it is converted.
-    @tf.function(jit_compile=False)
+    # The loop is written out: AutoGraph would need to convert it, and what it converts depends on Python's version.
+    @tf.function(jit_compile=False, autograph=False)
     def _epoch(self, epoch: Any) -> None:
         shuffled = tf.random.experimental.stateless_shuffle(
             tf.range(self._n_decisions), [self._shuffle_seed, tf.cast(epoch, tf.int32)]
@@ -328,10 +328,13 @@ class _Trainer(keras.Model):
         n_padding = self._n_batches * self._batch_size - self._n_decisions
         order = tf.concat([shuffled, tf.fill([n_padding], self._n_decisions)], axis=0)
         batches = tf.reshape(order, [self._n_batches, self._batch_size])
-        for number in tf.range(self._n_batches):
-            self._step(batches[number])
 
-    @tf.autograph.experimental.do_not_convert
+        def step(number: Any) -> tuple[Any]:
+            self._step(batches[number])
+            return (number + 1,)
+
+        tf.while_loop(lambda number: number < self._n_batches, step, [tf.constant(0)], parallel_iterations=1)
+
     def _step(self, decisions: Any) -> None:
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
