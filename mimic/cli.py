@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    pass
+    from types import FrameType
 
 __all__ = ["app", "main"]
 
@@ -37,9 +38,13 @@ app.add_typer(synthetic_app, name="synthetic")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of mimic at this place.")]
 
+# What typer and shells make of Ctrl-C, and of a plain kill.
+_INTERRUPTED, _TERMINATED = 130, 143
+
 
 def main() -> None:
     """The `mimic` command: bad input gives one message on standard error and exit code 2."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -47,9 +52,12 @@ def main() -> None:
             raise
         sys.stderr.write(f"mimic: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("mimic: stopped; nothing was written.\n")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code in (_INTERRUPTED, _TERMINATED):
+            sys.stderr.write("mimic: stopped; nothing was written.\n")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command("run")
@@ -113,17 +121,19 @@ def tracks_check_command(
     timezone: Annotated[str | None, typer.Option(help="Time zone of times without an offset (UTC).")] = None,
     max_speed_km_h: Annotated[float | None, typer.Option(help="Greatest plausible speed, km/h.")] = None,
     step: Annotated[str | None, typer.Option(help='Also resample to this step, such as "24h".')] = None,
-    tolerance: Annotated[str, typer.Option(help="Tolerance of the step.")] = "0min",
+    tolerance: Annotated[str | None, typer.Option(help="Tolerance of the step (0min).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read and clean a track file and tell what is in it, what was dropped and why."""
     from mimic.tracks import check_report, clean_tracks, read_tracks, resample_tracks
 
+    if tolerance is not None and step is None:
+        raise ValueError("--tolerance is that of --step; give both, such as --step 24h --tolerance 1h.")
     tracks, ledger = read_tracks(file, columns=_columns(column), individual=individual, crs=crs, timezone=timezone)
     tracks, more = clean_tracks(tracks, max_speed_km_h=max_speed_km_h)
     ledger += more
     if step is not None:
-        tracks, more = resample_tracks(tracks, step=step, tolerance=tolerance)
+        tracks, more = resample_tracks(tracks, step=step, tolerance=tolerance or "0min")
         ledger += more
     report = {"file": str(file), **check_report(tracks, ledger)}
     _answer(report, as_json, lambda: _format_report(report) + f"\nledger:\n{ledger.explain()}")
@@ -172,6 +182,11 @@ def synthetic_chinook_command(
     truth = ChinookTruth() if seed is None else ChinookTruth(seed=seed)
     paths = write_chinook(out, truth, elevation=elevation, climatology=climatology)
     _answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl-C, so that temporary folders are removed: batch systems and `timeout` send SIGTERM."""
+    sys.exit(_TERMINATED)
 
 
 def _start_tensorflow() -> None:

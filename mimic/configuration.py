@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from mimic.expressions import parse
 from mimic.features import SOURCES
@@ -46,6 +47,12 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Columns that mimic gives every decision (a kept column would be lost in them), and calendar names of groups.
+_OWN_COLUMNS = ("decision", "split", "origin", "destination", "choice", "selected", "n_choices", "n_choices_in_group")
+_CALENDAR = ("month", "hour", "year", "day_of_year")
+# Beside these a table by decision has a column for each model.
+_NOT_FOR_MODELS = ("individual", "decision", "split", "time_utc", "origin", "n_choices", "null")
+_HALF_THE_EQUATOR_KM = 20_040
 
 
 class _Strict(BaseModel):
@@ -153,7 +160,7 @@ class ChoicesConfig(_Strict):
     """Which cells are choices."""
 
     resolution: int = Field(ge=0, le=15)
-    max_distance_km: float = Field(ge=0)
+    max_distance_km: float = Field(ge=0, le=_HALF_THE_EQUATOR_KM)
     domain: str | None = None
     outside: Literal["drop", "error"] = "drop"
 
@@ -196,7 +203,7 @@ class TrainingConfig(_Strict):
     loss: Literal["contrast_exact", "contrast_sampled", "softmax"] = "contrast_exact"
     epochs: int = Field(default=100, ge=1)
     batch_decisions: int = Field(default=512, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     optimizer: str = "adam"
     units: list[PositiveInt] = [24, 24, 24]
     activation: str = "relu"
@@ -264,6 +271,16 @@ class Configuration(_Strict):
             )
         if self.tracks is not None and self.choices is None:
             raise ValueError("tracks need the section choices (resolution, max_distance_km).")
+        self._check_names()
+        idle = [name for name in ("choices", "covariates", "areas", "features", "truth") if getattr(self, name)]
+        if self.table is not None and idle:
+            raise ValueError(
+                f"{', '.join(idle)} cannot serve a ready table, which brings its own choices and features."
+            )
+        self._check_models()
+        return self
+
+    def _check_names(self) -> None:
         for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
@@ -274,23 +291,36 @@ class Configuration(_Strict):
                 f"the name {', '.join(taken)} is given twice; covariates, areas, features, columns to keep and the "
                 f"built-in sources ({', '.join(SOURCES)}) need names of their own."
             )
-        idle = [name for name in ("choices", "covariates", "areas", "features", "truth") if getattr(self, name)]
-        if self.table is not None and idle:
+        own = [name for name in (self.tracks.keep if self.tracks else ()) if name in (*_OWN_COLUMNS, *_CALENDAR)]
+        if own:
             raise ValueError(
-                f"{', '.join(idle)} cannot serve a ready table, which brings its own choices and features."
+                f"tracks.keep: {', '.join(own)} means something else in choice sets; rename the column of the track file."
             )
+
+    def _check_models(self) -> None:
         for name, model in self.models.items():
             repeated = sorted({f for f in model.features if model.features.count(f) > 1})
             if repeated:
                 raise ValueError(f"model {name} lists the feature {', '.join(repeated)} twice.")
         if self.truth is not None and "truth" in self.models:
             raise ValueError("with truth set, no model may be called truth.")
+        taken = [name for name in self.models if name in _NOT_FOR_MODELS]
+        if taken:
+            raise ValueError(
+                f"no model may be called {', '.join(taken)}: tables have a column of that name. Rename it."
+            )
         for name in self.models:
-            self.training_of(name)
+            try:
+                training = self.training_of(name)
+            except ValidationError as error:
+                raise ValueError("; ".join(_fault(e, f"models.{name}.training") for e in error.errors())) from None
+            if training.weighting == "decision" and training.loss != "softmax":
+                raise ValueError(
+                    f"model {name}: weighting: decision goes with loss: softmax; contrasts weigh individuals the same."
+                )
         for name in self.figures.difference or ():
             if name not in self.models:
                 raise ValueError(f"figures.difference: unknown model {name}; known are {', '.join(self.models)}.")
-        return self
 
     def training_of(self, model: str) -> TrainingConfig:
         """The training section of a model: the common one with the model's own overrides."""
@@ -309,6 +339,8 @@ def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode, deep: bool = Fals
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise ValueError(f"line {key_node.start_mark.line + 1}: a key must be a word or a number; got {key}.")
         if key in seen:
             raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key} is written twice; keep one.")
         seen.add(key)
@@ -332,7 +364,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        said = " ".join(str(error).split()).replace(' in "<unicode string>",', " at")
+        raise ValueError(f"{path} is no valid YAML: {said}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(data, dict):
@@ -357,16 +390,18 @@ def load_configuration(path: Path) -> Configuration:
     try:
         return Configuration.model_validate(_resolve_paths(data, path.resolve().parent))
     except ValidationError as error:
-        faults = "\n".join(f"  {_place(e['loc'])}: {_text(e['msg'])}" for e in error.errors())
+        faults = "\n".join(f"  {_fault(e)}" for e in error.errors())
         raise ValueError(f"{path} is not a valid experiment:\n{faults}") from None
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "(the file)"
-
-
-def _text(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _fault(error: ErrorDetails, section: str = "") -> str:
+    """Where a fault is, what was expected there and what came."""
+    place = ".".join(str(part) for part in (*([section] if section else []), *error["loc"])) or "(the file)"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("value_error", "missing"):  # our own words say what came; nothing came
+        return f"{place}: {message}"
+    got = repr(error["input"])
+    return f"{place}: {message}; got {got if len(got) <= 80 else got[:77] + '...'}"
 
 
 def _resolve_paths(value: Any, folder: Path) -> Any:

@@ -299,7 +299,7 @@ def draw_groups(
     panels = figure.subplots(len(choice_groups), 2, squeeze=False, sharey="row")
     for row, name in zip(panels, choice_groups, strict=True):
         _draw_choice_group(row, rows[rows["choice_group"] == name], behavior_groups, models, colors)
-        set_wrapped_title(row[0], str(name), n_panels=2, fontweight="bold")
+        set_wrapped_title(row[0], f"choices: {name}, {split}", n_panels=2, fontweight="bold")
     panels[-1, 0].set_xlabel("geometric-mean\nprobability, %")
     panels[-1, 1].set_xlabel("lift, times better\nthan random")
     handles = [

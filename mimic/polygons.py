@@ -102,4 +102,4 @@ def _read(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
         return geopandas.read_file(path, **({} if layer is None else {"layer": layer}))
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} cannot be read as polygons: {first}.") from error
+        raise ValueError(f"{path} cannot be read as polygons: {first.rstrip('.')}.") from error

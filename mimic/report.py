@@ -102,7 +102,7 @@ def draw_run(
         if prepared.tracks is not None and len(configuration.models) > 1:
             check_cells(prepared.choice_sets.choice[:1])
             table, individual, model, other = difference_table(configuration, prepared, fit)
-            axes = maps.draw_difference_map(table, title=f"{individual}: A = {model}, B = {other}")
+            axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")
             keep(axes.figure, "difference.png")
     return drawn
 

@@ -346,7 +346,10 @@ def test_groups_without_decisions_say_so() -> None:
 
 def test_choice_groups_have_panels_of_their_own() -> None:
     figure = draw_groups(make_evaluation())
-    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == ["all", "distance > 0"]
+    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == [
+        "choices: all, validation",
+        "choices: distance > 0, validation",
+    ]
     assert figure.axes[3].get_xlim()[1] < 2 < figure.axes[1].get_xlim()[1]
 
 
