@@ -74,11 +74,12 @@ def run_command(
     configuration = load_configuration(experiment)
     folder = out or Path("runs") / experiment.stem
     check_output(folder, overwrite=overwrite)
-    _start_tensorflow()
     from mimic.report import format_run, run_to_folder
 
     with _progress_bars() as progress:
-        result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress)
+        result = run_to_folder(
+            configuration, folder, overwrite=overwrite, progress=progress, before_training=_start_tensorflow
+        )
     _answer(result, as_json, lambda: format_run(result, folder))
 
 
@@ -257,6 +258,10 @@ def _named(texts: list[str] | None, known: dict[str, str]) -> dict[str, str]:
     for text in texts:
         match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*(.+)", text, flags=re.DOTALL)
         name, expression = (match[1], match[2]) if match else (text.strip(), text.strip())
+        if match and re.fullmatch(r"[-+.\d\s]+|(['\"]).*\1", expression.strip()):
+            raise ValueError(
+                f"{text!r} names a group {name}; to compare a column, write {name} == {expression.strip()}."
+            )
         if name in named:
             raise ValueError(f"the group {name} is given twice; give each group its own name.")
         named[name] = known.get(expression, expression)

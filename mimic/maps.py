@@ -219,8 +219,9 @@ def draw_difference_map(
     draw_ground(view, ax, points=np.column_stack([x, y]))
     largest = float(limit or np.quantile(np.abs(difference), 0.98) or np.abs(difference).max() or 1.0)
     look: dict[str, Any] = {"cmap": DIFFERENCES, "norm": Normalize(-largest, largest), "edgecolor": "0.25", "zorder": 3}
+    look["linewidth"] = min(0.25, 40.0 / len(rows))  # pt: the outlines of many short arrows would hide their colors
     move = np.hypot(dx, dy) > 1e-9
-    ax.scatter(x[~move], y[~move], c=difference[~move], s=9, linewidth=0.25, label="stay", **look)
+    ax.scatter(x[~move], y[~move], c=difference[~move], s=9, label="stay", **look)
     arrows = ax.quiver(
         *(v[move] for v in (x, y, dx, dy, difference)),
         angles="xy",
@@ -232,7 +233,6 @@ def draw_difference_map(
         headlength=5,
         headaxislength=4.5,
         minlength=0.5,
-        linewidth=0.25,
         label="move",
         **look,
     )

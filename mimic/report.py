@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,20 @@ from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
 __all__ = ["difference_table", "format_run", "run_to_folder"]
 
 
-def run_to_folder(configuration: Configuration, out: Path, *, overwrite: bool, progress: Progress) -> dict[str, Any]:
+def run_to_folder(
+    configuration: Configuration,
+    out: Path,
+    *,
+    overwrite: bool,
+    progress: Progress,
+    before_training: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Run an experiment and write its folder, whole or not at all.
+
+    Parameters
+    ----------
+    before_training
+        Called when the data are ready and before anything imports TensorFlow, which a program may want to set up.
 
     Returns
     -------
@@ -28,6 +41,7 @@ def run_to_folder(configuration: Configuration, out: Path, *, overwrite: bool, p
     """
     with output_folder(out, overwrite=overwrite) as folder:
         prepared = prepare(configuration, progress=progress)
+        before_training()
         fit = fit_models(configuration, prepared, progress=progress)
         evaluation, shares = assess(configuration, prepared.choice_sets, fit.log_odds)
         write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares})

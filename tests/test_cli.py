@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Study
 
-from mimic import report
+from mimic import cli, report
 
 Mimic = Callable[..., tuple[int, str, str]]
 
@@ -89,3 +89,15 @@ def test_killed_run_does_not_hinder_the_next(study: Study, mimic: Mimic) -> None
     code, _, err = mimic("choices", "build", study.experiment, "--out", study.folder / "built", "--json")
     assert code == 0, err
     assert (study.folder / "built" / "summary.json").is_file()
+
+
+def test_single_equals_sign_in_a_comparison_is_explained() -> None:
+    with pytest.raises(ValueError, match="to compare a column, write distance_km == 0"):
+        cli._named(["distance_km = 0"], {})
+    with pytest.raises(ValueError, match='write region == "Sitka"'):
+        cli._named(['region = "Sitka"'], {})
+    assert cli._named(["far=distance_km > 0", "move", "month == 6"], {"move": "stay == 0"}) == {
+        "far": "distance_km > 0",
+        "move": "stay == 0",
+        "month == 6": "month == 6",
+    }
