@@ -158,7 +158,7 @@ def build_choices(
     lost_decision, why = _lost_decisions(
         candidates, lost_row, reasons, selected, decisions, features, sources, max_distance_km
     )
-    if outside == "error" and "destination" in decisions and (lost_decision > 0).any():
+    if outside == "error" and DESTINATION in decisions and (lost_decision > 0).any():
         text = _explain(decisions, lost_decision, why).explain()
         raise ValueError(
             f"{(lost_decision > 0).sum():,} of {len(decisions):,} decisions have no usable choice set:\n{text}\n"

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mimic.probability import contrast_losses
+from mimic.probability import contrast_losses, weighted_mean
 from mimic.schema import ChoiceSets
 
 __all__ = [
@@ -134,10 +134,7 @@ def contrast_loss(log_odds: np.ndarray, cs: ChoiceSets, weights: np.ndarray) -> 
     -----
     sum_r w_r ln(1 + exp(phi_r - phi_s)) / sum_r w_r, with s the selected row of the decision of r.
     """
-    weights = np.asarray(weights, dtype=np.float64)
-    # No np.dot: its threads keep a core busy for a while after each call, and its bits depend on their number.
-    total = weights.sum()
-    return float((contrast_losses(log_odds, cs.offsets, cs.selected) * weights).sum() / total) if total > 0 else np.nan
+    return weighted_mean(contrast_losses(log_odds, cs.offsets, cs.selected), weights)
 
 
 def _shares(cs: ChoiceSets, keep: np.ndarray, weighting: Weighting) -> np.ndarray:

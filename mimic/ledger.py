@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,8 +117,3 @@ class Ledger:
             + (f" (e.g. {e.example})" if with_examples else "")
             for e in self.entries
         )
-
-    @staticmethod
-    def total(parts: Iterable[Ledger]) -> Ledger:
-        """The lines of several ledgers one after the other."""
-        return Ledger(tuple(e for part in parts for e in part.entries))

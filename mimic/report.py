@@ -12,7 +12,7 @@ import pandas as pd
 from mimic.configuration import Configuration
 from mimic.evaluation import decision_table, format_groups
 from mimic.experiment import Fit, Prepared, Progress, assess, fit_models, prepare
-from mimic.hexgrid import centroids, check_cells
+from mimic.hexgrid import centroids
 from mimic.ledger import Entry, Ledger
 from mimic.runs import output_folder, summarize, write_run
 from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
@@ -57,33 +57,28 @@ def run_to_folder(
 
 
 def difference_table(configuration: Configuration, prepared: Prepared, fit: Fit) -> tuple[pd.DataFrame, str, str, str]:
-    """Where one model explains an individual's decisions better than another.
+    """Where one model explains an individual's decisions better than another; for two models or more.
 
     Returns
     -------
     table
         One row a decision: longitude, latitude, longitude_selected, latitude_selected (degrees) and
-        difference, ln p of the better-informed model minus the other's, nats.
+        difference, ln p of `model` minus that of `other`, nats.
     individual, model, other
         By default the last model against the one before, for the validation individual with the largest gain.
     """
-    names = [n for n in configuration.models if n in fit.log_odds]
-    model, other = configuration.figures.difference or (
-        (names[-1], names[-2]) if len(names) > 1 else (names[0], names[0])
-    )
+    names = list(configuration.models)
+    model, other = configuration.figures.difference or (names[-1], names[-2])
     choice_sets = prepared.choice_sets
-    table = decision_table({m: fit.log_odds[m] for m in dict.fromkeys((model, other))}, choice_sets)
-    difference = table[model] - table[other]
+    table = decision_table({m: fit.log_odds[m] for m in (model, other)}, choice_sets)
     selected = choice_sets.choice[np.maximum(choice_sets.selected, 0)]
     table["longitude"], table["latitude"] = centroids(choice_sets.decisions["origin"].to_numpy())
     table["longitude_selected"], table["latitude_selected"] = centroids(selected)
-    table["difference"] = difference
+    table["difference"] = table[model] - table[other]
     individual = configuration.figures.individual
     if individual is None:
         candidates = table[table[SPLIT] == VALIDATION]
         individual = str(candidates.groupby(INDIVIDUAL)["difference"].sum().idxmax())
-    if individual not in set(table[INDIVIDUAL]):
-        raise ValueError(f"figures.individual: no decisions of an individual {individual}.")
     return table[table[INDIVIDUAL] == individual].reset_index(drop=True), individual, model, other
 
 
@@ -114,7 +109,6 @@ def draw_run(
             keep(figures.draw_training_curves(fit.history, best_epoch=fit.best_epochs, colors=colors), "training.png")
         keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
-            check_cells(prepared.choice_sets.choice[:1])
             table, individual, model, other = difference_table(configuration, prepared, fit)
             axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")
             keep(axes.figure, "difference.png")

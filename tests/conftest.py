@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,17 @@ def shared() -> Path:
     if not (folder / "reference").is_dir():
         pytest.skip(f"reference data not found at {folder}; set MIMIC_SHARED to the folder that holds it")
     return folder
+
+
+def reference_table(shared: Path, key: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """An entry of reference.json and its choice table, with the columns derived as its recipe says."""
+    known = json.loads((shared / "reference" / "reference.json").read_text())[key]
+    table = pd.read_csv(shared / "reference" / known["file"])
+    if "wildboar" in key:
+        table["sl_km"] = table["step_length_m"] / 1000
+        table["log_sl"] = np.log(table["step_length_m"])
+        table["cos_ta"] = np.cos(table["turn_angle_rad"])
+    return known, table
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import reference_table
 from scipy.optimize import linprog
 
 from mimic.conditional_logit import ConditionalLogit, fit_conditional_logit
@@ -489,12 +489,7 @@ def test_too_few_iterations_are_told(caplog: pytest.LogCaptureFixture) -> None:
 
 def reference(shared: Path, key: str) -> tuple[ChoiceSets, dict[str, np.ndarray], dict[str, Any]]:
     """Choice sets of a reference table, its features in float64, and its numbers."""
-    known = json.loads((shared / "reference" / "reference.json").read_text())[key]
-    table = pd.read_csv(shared / "reference" / known["file"])
-    if "wildboar" in key:
-        table["sl_km"] = table["step_length_m"] / 1000
-        table["log_sl"] = np.log(table["step_length_m"])
-        table["cos_ta"] = np.cos(table["turn_angle_rad"])
+    known, table = reference_table(shared, key)
     cs = from_table(table, features=list(known["coef"]))
     assert (cs.choice == table["choice"]).all()  # rows of a decision lie together, so the order is the file's
     return cs, {name: table[name].to_numpy(dtype=np.float64) for name in known["coef"]}, known

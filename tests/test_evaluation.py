@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import reference_table
 
 import mimic.evaluation
 from mimic.evaluation import GROUP_COLUMNS, decision_table, evaluate, format_groups, mean_choice_probability
@@ -643,12 +643,7 @@ def test_the_text_table_of_nothing_is_its_header() -> None:
 
 def reference(shared: Path, key: str) -> tuple[ChoiceSets, np.ndarray, dict[str, Any]]:
     """Choice sets of a reference table, its log-odds in float64 from the raw columns, and its numbers."""
-    known = json.loads((shared / "reference" / "reference.json").read_text())[key]
-    table = pd.read_csv(shared / "reference" / known["file"])
-    if "wildboar" in key:
-        table["sl_km"] = table["step_length_m"] / 1000
-        table["log_sl"] = np.log(table["step_length_m"])
-        table["cos_ta"] = np.cos(table["turn_angle_rad"])
+    known, table = reference_table(shared, key)
     cs = from_table(table, features=list(known["coef"]))
     assert (cs.n_decisions, cs.n_rows) == (known["n_decisions"], known["n_rows"])
     assert (cs.choice == table["choice"]).all()  # rows of a decision lie together, so the order is the file's

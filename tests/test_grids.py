@@ -50,7 +50,7 @@ def raster(path: Path, values: np.ndarray, crs: str | None = UTM, **profile: Any
     return path
 
 
-def check(field: xr.DataArray) -> None:
+def check_field(field: xr.DataArray) -> None:
     assert field.dims == ("time", "latitude", "longitude")
     assert field.dtype == np.float32
     assert field.attrs["units"] == "degC"
@@ -64,23 +64,23 @@ def check(field: xr.DataArray) -> None:
 
 
 def test_netcdf4_opens(tmp_path: Path) -> None:
-    check(open_field(netcdf(tmp_path, dataset())))
+    check_field(open_field(netcdf(tmp_path, dataset())))
 
 
 @pytest.mark.parametrize("version", ["NETCDF3_CLASSIC", "NETCDF3_64BIT"])
 def test_netcdf3_opens(tmp_path: Path, version: Any) -> None:
     dataset().to_netcdf(tmp_path / "old.nc", engine="scipy", format=version)
-    check(open_field(tmp_path / "old.nc", "sst"))
+    check_field(open_field(tmp_path / "old.nc", "sst"))
 
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_zarr_folder_opens(tmp_path: Path, version: Any) -> None:
     dataset().to_zarr(tmp_path / "field.zarr", zarr_format=version, consolidated=False)
-    check(open_field(tmp_path / "field.zarr"))
+    check_field(open_field(tmp_path / "field.zarr"))
 
 
 def test_suffix_does_not_matter(tmp_path: Path) -> None:
-    check(open_field(netcdf(tmp_path, dataset()).rename(tmp_path / "field.grd")))
+    check_field(open_field(netcdf(tmp_path, dataset()).rename(tmp_path / "field.grd")))
 
 
 def test_geotiff_opens_with_pixel_centers_and_projection(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_large_field_stays_in_the_file_until_it_is_needed(tmp_path: Path, monkey
     monkeypatch.setattr(grids, "_read", lambda field, path: (read.append(field.size), whole(field, path))[1])
     field = open_field(netcdf(tmp_path, dataset()))
     assert read == [4], "one row is enough to know that there are data"
-    check(field)
+    check_field(field)
     field.close()
 
 
@@ -213,7 +213,7 @@ def test_order_of_dims_does_not_matter_in_memory_or_in_the_file(
 ) -> None:
     monkeypatch.setattr(grids, "LOAD_UP_TO", limit)
     field = open_field(netcdf(tmp_path, dataset().transpose("lon", "lat", "time")))
-    check(field)
+    check_field(field)
     field.close()
 
 
@@ -224,7 +224,7 @@ def test_file_is_closed_after_reading_and_after_an_error(tmp_path: Path) -> None
     with pytest.raises(ValueError, match="no variable"):
         open_field(path, "salinity")
     netcdf(tmp_path, dataset() + 2)
-    check(field)
+    check_field(field)
 
 
 # ---------------------------------------------------------------- errors
@@ -297,7 +297,7 @@ def test_several_variables_need_a_name_and_bounds_are_no_variable(tmp_path: Path
     data = dataset()
     data["lat"].attrs["bounds"] = "lat_bnds"
     data["lat_bnds"] = (("lat", "side"), np.zeros((3, 2)))
-    check(open_field(netcdf(tmp_path, data)))
+    check_field(open_field(netcdf(tmp_path, data)))
     with pytest.raises(ValueError, match=r"expected one gridded variable; found sst, sss. Name one with variable="):
         open_field(netcdf(tmp_path, data.assign(sss=data["sst"])))
 
