@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
 # core, lost in fetching fresh pages of memory for every layer.
 BLOCK_ROWS = 16_384
 METADATA_MEMBER = "mimic.json"
+_SHARED_ID = re.compile(r'("shared_object_id": )(\d+)')
 # Two Normalization layers of Keras, each of which clamps at 1e-7, and float32 variances bound what can be scaled.
 _SMALLEST_SCALE, _LARGEST_SCALE = 1e-12, 1e18
 
@@ -270,13 +272,21 @@ def save_model(
         os.replace(whole, path)
 
 
+def _numbered() -> Callable[[re.Match[str]], str]:
+    """Replaces the ids of shared objects, which Keras takes from memory addresses, by 0, 1, ... in order."""
+    numbers: dict[str, int] = {}
+    return lambda found: found[1] + str(numbers.setdefault(found[2], len(numbers)))
+
+
 def _repack(source: Path, target: Path, members: Mapping[str, str]) -> None:
-    """Copy a `.keras` file with more members and without its dates: equal models are equal bytes."""
+    """Copy a `.keras` file with more members, without its dates and addresses: equal models are equal bytes."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             content = old.read(name)
             if name == "metadata.json":
                 content = json.dumps({k: v for k, v in json.loads(content).items() if k != "date_saved"}).encode()
+            elif name == "config.json":
+                content = _SHARED_ID.sub(_numbered(), content.decode()).encode()
             new.writestr(zipfile.ZipInfo(name), content)
         for name, text in members.items():
             new.writestr(zipfile.ZipInfo(name), text)

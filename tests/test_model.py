@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -327,3 +328,7 @@ def test_equal_models_are_equal_bytes(tmp_path: Path) -> None:
     again = build_network(scaling, units=(4,), seed=5)
     save_model(again, tmp_path / "two.keras", metadata={"features": ["a", "b"]})
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+    config = zipfile.ZipFile(tmp_path / "one.keras").read("config.json").decode()
+    ids = re.findall(r'"shared_object_id": (\d+)', config)
+    assert ids  # Keras writes memory addresses, which another process has elsewhere
+    assert {int(number) for number in ids} == set(range(len(set(ids))))
