@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mimic.contrasts import Weighting, contrast_loss, decision_weights, exact_contrasts
+from mimic.contrasts import Weighting
 from mimic.model import BLOCK_ROWS, check_finite
-from mimic.probability import selected_log_probability
+from mimic.options import Plateau
+from mimic.rows import LossRows, loss_rows
 from mimic.schema import ChoiceSets
 
-__all__ = ["HISTORY_COLUMNS", "BestEpoch", "TrueLoss"]
+__all__ = ["HISTORY_COLUMNS", "BestEpoch", "LowerRate", "TrueLoss"]
 
 HISTORY_COLUMNS = [
     "epoch",
@@ -26,7 +27,11 @@ HISTORY_COLUMNS = [
     "val_true_contrast_loss",
     "val_true_decision_loss",
     "learning_rate",
+    "gradient_norm",
+    "gradient_norm_max",
 ]
+
+Forward = Callable[[Any], Any]
 
 
 class TrueLoss(keras.callbacks.Callback):
@@ -77,17 +82,42 @@ class TrueLoss(keras.callbacks.Callback):
         super().__init__()
         if not features:
             raise ValueError("expected the names of the features that the model takes; got none.")
+        parts: dict[str, tuple[LossRows, Any]] = {}
+        for prefix, cs in {"": train, "val_": validation}.items():
+            if cs is not None:
+                check_finite(cs, features)
+                rows = loss_rows(cs, cs.matrix(features), weighting=weighting)
+                parts[prefix] = (rows, tf.convert_to_tensor(rows.matrix))
+        self._begin(parts, every)
+
+    @classmethod
+    def of_rows(
+        cls, parts: Mapping[str, tuple[LossRows, Any]], forward: Forward | None = None, *, every: int = 1
+    ) -> TrueLoss:
+        """The callback for rows made ready before: prefix of the logs ("" or "val_") -> rows and their tensor.
+
+        `forward` maps that tensor to log-odds; by default the model does.
+        """
+        callback = cls.__new__(cls)
+        super(TrueLoss, callback).__init__()
+        callback._begin(parts, every, forward)
+        return callback
+
+    def _begin(self, parts: Mapping[str, tuple[LossRows, Any]], every: int, forward: Forward | None = None) -> None:
         if every < 1:
             raise ValueError(f"every must be 1 epoch or more; got {every}.")
         self.every = every
-        parts = {"": train} if validation is None else {"": train, "val_": validation}
-        self._parts = {prefix: _Part(cs, features, weighting) for prefix, cs in parts.items()}
-        self._n_features = len(features)
-        self._forward: Callable[[Any], Any] | None = None
+        # Blocks of a tensor share its memory.
+        self._parts = {
+            prefix: (rows, [tensor[i : i + BLOCK_ROWS] for i in range(0, len(tensor), BLOCK_ROWS)])
+            for prefix, (rows, tensor) in parts.items()
+        }
+        self._n_inputs = next(iter(parts.values()))[1].shape[1]
+        self._own_forward = self._forward = forward
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self._forward = None
+        self._forward = self._own_forward
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         is_last = epoch + 1 == (self.params or {}).get("epochs")
@@ -97,10 +127,10 @@ class TrueLoss(keras.callbacks.Callback):
     def losses(self) -> dict[str, float]:
         """The losses of the model as it stands, by name."""
         if self._forward is None:
-            self._forward = _forward_of(self.model, self._n_features)
+            self._forward = _forward_of(self.model, self._n_inputs)
         found: dict[str, float] = {}
-        for prefix, part in self._parts.items():
-            contrast, decision = part.losses(self._forward)
+        for prefix, (rows, blocks) in self._parts.items():
+            contrast, decision = rows.losses(_log_odds(self._forward, blocks))
             found |= {f"{prefix}true_contrast_loss": contrast, f"{prefix}true_decision_loss": decision}
         return found
 
@@ -116,21 +146,27 @@ class BestEpoch(keras.callbacks.Callback):
         The log to minimize. Epochs whose logs lack it are passed over.
     patience
         Stop once so many epochs have passed since the best one; None runs all epochs.
+    at_start
+        Gives the losses before the first epoch: then epoch 0, the initial weights, is in the history and may
+        be the best.
 
     Attributes
     ----------
     best_epoch
-        Counted from 1; 0 before there is any.
+        Counted from 1; 0 is the initial weights. None before there is any.
     diverged_at
         The epoch whose loss was not finite, where training was stopped; None while there is none.
     """
 
-    def __init__(self, monitor: str, *, patience: int | None = None) -> None:
+    def __init__(
+        self, monitor: str, *, patience: int | None = None, at_start: Callable[[], dict[str, float]] | None = None
+    ) -> None:
         super().__init__()
         self.monitor = monitor
         self.patience = patience
-        self.best_epoch = 0
+        self.best_epoch: int | None = None
         self.diverged_at: int | None = None
+        self._at_start = at_start
         self._best = np.inf
         self._weights: list[np.ndarray] = []
         self._rows: list[dict[str, float]] = []
@@ -140,52 +176,95 @@ class BestEpoch(keras.callbacks.Callback):
         """One row an epoch, columns `HISTORY_COLUMNS`; NaN where nothing was evaluated."""
         return pd.DataFrame(self._rows, columns=HISTORY_COLUMNS).astype({"epoch": np.int64})
 
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """Of the best epoch, as `get_weights` gave them; none before there is one."""
+        return self._weights
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._at_start is not None and not self._rows:
+            self._take(0, {**self._at_start(), "learning_rate": _learning_rate(self.model)})
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        logs["learning_rate"] = float(keras.ops.convert_to_tensor(self.model.optimizer.learning_rate))
-        self._rows.append({"epoch": epoch + 1, **{c: float(logs.get(c, np.nan)) for c in HISTORY_COLUMNS[1:]}})
-        loss = float(logs.get(self.monitor, np.inf))
-        if not np.isfinite(logs.get("loss", 0.0)) or np.isnan(loss):
+        logs["learning_rate"] = _learning_rate(self.model)
+        self._take(epoch + 1, logs)
+        if not np.isfinite(logs.get("loss", 0.0)) or np.isnan(logs.get(self.monitor, 0.0)):
             self.diverged_at = epoch + 1
             self.model.stop_training = True
-        elif loss < self._best:
-            self._best, self.best_epoch = loss, epoch + 1
-            self._weights = self.model.get_weights()
-        if self.patience is not None and self.monitor in logs and epoch + 1 - self.best_epoch >= self.patience:
+        waited = epoch + 1 - (self.best_epoch or 0)
+        if self.patience is not None and self.monitor in logs and waited >= self.patience:
             self.model.stop_training = True
+
+    def _take(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Into the history, and the weights where this is the best epoch so far."""
+        self._rows.append({"epoch": epoch, **{c: float(logs.get(c, np.nan)) for c in HISTORY_COLUMNS[1:]}})
+        loss = float(logs.get(self.monitor, np.inf))
+        if np.isfinite(logs.get("loss", 0.0)) and loss < self._best:
+            self._best, self.best_epoch = loss, epoch
+            self._weights = self.model.get_weights()
 
     def restore(self) -> None:
         """Give the model the weights of the best epoch; nothing happens before there is one."""
-        if self.best_epoch:
+        if self.best_epoch is not None:
             self.model.set_weights(self._weights)
 
+    def state(self) -> dict[str, Any]:
+        """What to go on from."""
+        return {"best": self._best, "epoch": self.best_epoch, "weights": self._weights, "rows": list(self._rows)}
 
-class _Part:
-    """Choice sets made ready to be evaluated again and again."""
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._best, self.best_epoch = state["best"], state["epoch"]
+        self._weights, self._rows = list(state["weights"]), list(state["rows"])
 
-    def __init__(self, cs: ChoiceSets, features: Sequence[str], weighting: Weighting) -> None:
-        check_finite(cs, features)
-        rows = cs.matrix(features)
-        self._blocks = [tf.convert_to_tensor(rows[i : i + BLOCK_ROWS]) for i in range(0, len(rows), BLOCK_ROWS)]
-        self._cs = cs
-        self._contrasts = exact_contrasts(cs)
-        self._decisions = decision_weights(cs, weighting=weighting)
 
-    def losses(self, forward: Callable[[Any], Any]) -> tuple[float, float]:
-        """Contrast loss and decision loss."""
-        blocks = [forward(block).numpy() for block in self._blocks]
-        for block, rows in zip(blocks, self._blocks, strict=True):
-            if block.shape not in {(len(rows), 1), (len(rows),)}:
-                raise ValueError(
-                    f"the model must map (row, feature) = {tuple(rows.shape)} to log-odds ({len(rows)}, 1); "
-                    f"it gave {block.shape}."
-                )
-        phi = np.concatenate([np.zeros(0), *(b.ravel() for b in blocks)])
-        if not np.isfinite(phi).all():
-            return np.nan, np.nan
-        log_p = selected_log_probability(phi, self._cs.offsets, self._cs.selected)
-        decision = -np.sum(np.where(self._decisions > 0, log_p, 0.0) * self._decisions)
-        return contrast_loss(phi, self._cs, self._contrasts), float(decision) if self._decisions.any() else np.nan
+class LowerRate(keras.callbacks.ReduceLROnPlateau):
+    """Keras' ReduceLROnPlateau that passes over epochs without the monitored loss, and can be taken up again."""
+
+    def __init__(self, monitor: str, plateau: Plateau) -> None:
+        super().__init__(
+            monitor=monitor,
+            factor=plateau.factor,
+            patience=plateau.patience,
+            min_lr=plateau.min_learning_rate,
+            min_delta=0.0,
+            mode="min",
+        )
+        self._taken_up: dict[str, Any] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        if self._taken_up is not None:
+            self.best, self.wait = self._taken_up["best"], self._taken_up["wait"]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None and self.monitor in logs:
+            super().on_epoch_end(epoch, logs)
+
+    def state(self) -> dict[str, Any]:
+        """What to go on from; the learning rate itself is the optimizer's."""
+        return {"best": float(self.best), "wait": int(self.wait)}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, when training begins."""
+        self._taken_up = dict(state)
+
+
+def _log_odds(forward: Forward, blocks: Sequence[Any]) -> np.ndarray:
+    """(row,), float32: the model on all rows, a block at a time."""
+    found = [forward(block).numpy() for block in blocks]
+    for values, block in zip(found, blocks, strict=True):
+        if values.shape not in {(len(block), 1), (len(block),)}:
+            raise ValueError(
+                f"the model must map (row, feature) = {tuple(block.shape)} to log-odds ({len(block)}, 1); "
+                f"it gave {values.shape}."
+            )
+    return np.concatenate([np.zeros(0, np.float32), *(values.ravel() for values in found)])
+
+
+def _learning_rate(model: keras.Model) -> float:
+    return float(keras.ops.convert_to_tensor(model.optimizer.learning_rate))
 
 
 def _forward_of(model: keras.Model, n_features: int) -> Callable[[Any], Any]:

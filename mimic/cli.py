@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mimic.registry_cli import runs_app
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -34,8 +36,17 @@ synthetic_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="S
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(choices_app, name="choices")
 app.add_typer(synthetic_app, name="synthetic")
+app.add_typer(runs_app, name="runs")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MIMIC_REGISTRY",
+        help="Where runs are recorded: a folder, or the URL of a PostgreSQL database; by default the folder "
+        "registry beside the run.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of mimic at this place.")]
 
 # What typer and shells make of Ctrl-C, and of a plain kill.
@@ -64,22 +75,38 @@ def main() -> None:
 def run_command(
     experiment: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-OF-THE-FILE.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train side by side; by default one a processor.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Train on a dask cluster: the address of its scheduler, tcp://HOST:8786.")
+    ] = None,
+    registry: RegistryOption = None,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train again what the registry has.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an experiment: choice sets, models, evaluation and figures in one folder."""
+    """Run an experiment: choice sets, models, evaluation and figures in one folder.
+
+    Every training is recorded in the registry as it ends. Interrupted, or killed: run it again, and it goes on.
+    """
     from mimic.configuration import load_configuration
     from mimic.runs import check_output
 
     configuration = load_configuration(experiment)
     folder = out or Path("runs") / experiment.stem
     check_output(folder, overwrite=overwrite)
-    from mimic.report import format_run, run_to_folder
+    from mimic.report import Training, format_run, run_to_folder
 
+    training = Training(
+        registry=registry,
+        n_workers=workers,
+        cluster=cluster,
+        retrain=retrain,
+        before_training=_start_tensorflow,
+    )
     with _progress_bars() as progress:
-        result = run_to_folder(
-            configuration, folder, overwrite=overwrite, progress=progress, before_training=_start_tensorflow
-        )
+        result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress, training=training)
     _answer(result, as_json, lambda: format_run(result, folder))
 
 
@@ -109,6 +136,19 @@ def evaluate_command(
         behavior_groups=_named(behaviors, known.behaviors),
     )
     _answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
+
+
+@app.command("doctor")
+def doctor_command(
+    run: Annotated[str, typer.Argument(help="The folder of a run, or the id of a run (or its beginning).")],
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what is wrong with a training, with its evidence and what to change; nothing where it is healthy."""
+    from mimic.consultation import consult, format_consultations
+
+    found = consult(run, registry=registry)
+    _answer({"run": run, "members": found}, as_json, lambda: format_consultations(found))
 
 
 @tracks_app.command("check")
@@ -279,20 +319,26 @@ def _columns(texts: list[str] | None) -> dict[str, str | list[str]] | None:
 
 
 @contextmanager
-def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars with time left on standard error; silent where that is no terminal."""
+def _progress_bars() -> Iterator[Callable[..., None]]:
+    """Bars with time left and a note on standard error; silent where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(what, total=total, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
 
         yield show
 

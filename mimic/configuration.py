@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,20 +25,25 @@ from pydantic_core import ErrorDetails
 
 from mimic.expressions import parse
 from mimic.features import SOURCES
+from mimic.grid import Member, expand
 from mimic.schema import FeatureInfo, Role
 
 __all__ = [
+    "AugmentationConfig",
     "ChoicesConfig",
     "CleanConfig",
     "Configuration",
     "ContrastsConfig",
     "CovariateConfig",
+    "EnsembleConfig",
     "FeatureConfig",
     "FiguresConfig",
     "FileConfig",
     "GroupsConfig",
     "ModelConfig",
+    "PlateauConfig",
     "ResampleConfig",
+    "SearchConfig",
     "SplitConfig",
     "TableConfig",
     "TracksConfig",
@@ -197,27 +203,101 @@ class ContrastsConfig(_Strict):
     alternatives_per_decision: int = Field(default=19, ge=1)
 
 
+class PlateauConfig(_Strict):
+    """The learning rate falls after some epochs without a new minimum of the monitored loss."""
+
+    patience: int = Field(default=10, ge=1)
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    min_learning_rate: float = Field(default=0.0, ge=0)
+
+
+class AugmentationConfig(_Strict):
+    """Noisy copies of the training decisions."""
+
+    copies: int = Field(ge=1)
+    multiplicative: dict[str, float] = {}
+    additive: dict[str, float] = {}
+
+
 class TrainingConfig(_Strict):
-    """How the networks are trained; a model may override any of it."""
+    """How the networks are trained; a model may override any of it. See `mimic.options.TrainingOptions`."""
 
     loss: Literal["contrast_exact", "contrast_sampled", "softmax"] = "contrast_exact"
+    redraw: bool = False
     epochs: int = Field(default=100, ge=1)
     batch_decisions: int = Field(default=512, ge=1)
+    batch_contrasts: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    schedule: dict[str, Any] | None = None
     optimizer: str = "adam"
+    optimizer_arguments: dict[str, Any] = {}
+    weight_decay: float | None = Field(default=None, ge=0)
+    gradient_clip_norm: float | None = Field(default=None, gt=0)
+    plateau: PlateauConfig | None = None
     units: list[PositiveInt] = [24, 24, 24]
     activation: str = "relu"
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    l2: float = Field(default=0.0, ge=0)
+    linear_skip: bool | list[str] = False
+    embedding_size: int = Field(default=0, ge=0)
+    embedding_l2: float = Field(default=1e-2, ge=0)
+    augmentation: AugmentationConfig | None = None
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    labels: str | None = None
     patience: int | None = Field(default=None, ge=1)
     weighting: Literal["individual", "decision"] = "individual"
     seed: int = Field(default=0, ge=0)
+    evaluate_every: int = Field(default=1, ge=1)
+
+    @field_validator("weights")
+    @classmethod
+    def _are_conditions(cls, weights: dict[str, float]) -> dict[str, float]:
+        for text in weights:
+            parse(text)
+        return weights
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainingConfig:
+        if self.weighting == "decision" and self.loss != "softmax":
+            raise ValueError("weighting: decision goes with loss: softmax; contrasts weigh individuals the same.")
+        if self.redraw and self.loss != "contrast_sampled":
+            raise ValueError("redraw goes with loss: contrast_sampled; the other losses draw nothing.")
+        if self.plateau is not None and self.schedule is not None:
+            raise ValueError("expected either schedule or plateau to move the learning rate; got both.")
+        return self
+
+
+class EnsembleConfig(_Strict):
+    """Members whose early stopping validates on different folds of the training individuals."""
+
+    members: int = Field(default=4, ge=2)
+    combine: Literal["mean_probability", "mean_log_odds"] = "mean_probability"
 
 
 class ModelConfig(_Strict):
-    """A model: its features, and what it trains differently."""
+    """A model: its features, what kind it is, and what it trains differently."""
 
     features: list[str]
+    kind: Literal["network", "conditional_logit"] = "network"
+    ensemble: EnsembleConfig | None = None
     training: dict[str, Any] = {}
+    grid: dict[str, list[Any]] | None = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ModelConfig:
+        if self.kind == "conditional_logit" and (self.ensemble or self.grid):
+            raise ValueError("a conditional logit has one solution; it takes neither ensemble nor grid.")
+        if self.kind == "conditional_logit" and not self.features:
+            raise ValueError("a conditional logit needs features; the model without any is a network's null.")
+        return self
+
+
+class SearchConfig(_Strict):
+    """How the grid is searched: all of it to the end, or by successive halving."""
+
+    method: Literal["full", "halving"] = "full"
+    factor: int = Field(default=3, ge=2)
+    min_epochs: int = Field(default=10, ge=1)
 
 
 class GroupsConfig(_Strict):
@@ -257,6 +337,8 @@ class Configuration(_Strict):
     split: SplitConfig = SplitConfig()
     contrasts: ContrastsConfig = ContrastsConfig()
     training: TrainingConfig = TrainingConfig()
+    grid: dict[str, list[Any]] = {}
+    search: SearchConfig = SearchConfig()
     models: dict[str, ModelConfig] = Field(min_length=1)
     groups: GroupsConfig = GroupsConfig()
     figures: FiguresConfig = FiguresConfig()
@@ -311,13 +393,13 @@ class Configuration(_Strict):
             )
         for name in self.models:
             try:
-                training = self.training_of(name)
+                self.training_of(name)
             except ValidationError as error:
                 raise ValueError("; ".join(_fault(e, f"models.{name}.training") for e in error.errors())) from None
-            if training.weighting == "decision" and training.loss != "softmax":
-                raise ValueError(
-                    f"model {name}: weighting: decision goes with loss: softmax; contrasts weigh individuals the same."
-                )
+            self.members_of(name)
+        taken = sorted(set(self.seeds_models.values()) & set(self.models))
+        if taken:
+            raise ValueError(f"the ensemble of seeds will be called {', '.join(taken)}; rename the model of that name.")
         for name in self.figures.difference or ():
             if name not in self.models:
                 raise ValueError(f"figures.difference: unknown model {name}; known are {', '.join(self.models)}.")
@@ -326,9 +408,44 @@ class Configuration(_Strict):
         """The training section of a model: the common one with the model's own overrides."""
         return TrainingConfig.model_validate({**self.training.model_dump(), **self.models[model].training})
 
+    def members_of(self, model: str) -> list[Member]:
+        """The trainings of a model: one for each combination of its grid, one where it has none.
+
+        Raises
+        ------
+        ValueError
+            If the grid sets an option that does not exist, or to a value that it cannot have.
+        """
+        section = self.models[model]
+        grid = self.grid if section.grid is None else section.grid
+        if not section.features or section.kind == "conditional_logit":
+            grid = {}
+        base = {**self.training.model_dump(), **section.training}
+        members = []
+        for member in expand(model, base, grid, known=TrainingConfig.model_fields):
+            try:
+                training = TrainingConfig.model_validate(_thawed(member.training))
+            except ValidationError as error:
+                raise ValueError("; ".join(_fault(e, f"grid of {model}") for e in error.errors())) from None
+            members.append(replace(member, training=training.model_dump()))
+        return members
+
+    @property
+    def seeds_models(self) -> dict[str, str]:
+        """Model -> the name of the ensemble of its seeds, where its grid has several seeds."""
+        several = [m for m in self.models if len({member.seed for member in self.members_of(m)}) > 1]
+        return {model: f"{model}_seeds" for model in several}
+
     def to_yaml(self) -> str:
         """The resolved configuration, defaults written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _thawed(value: Any) -> Any:
+    """Tuples as the lists that a file has."""
+    if isinstance(value, dict):
+        return {k: _thawed(v) for k, v in value.items()}
+    return [_thawed(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 class _OnceLoader(yaml.SafeLoader):

@@ -26,13 +26,18 @@ def has_contrasts(cs: ChoiceSets) -> np.ndarray:
     return (cs.selected >= 0) & (cs.n_choices > 1)
 
 
-def decision_weights(cs: ChoiceSets, *, weighting: Weighting = "individual") -> np.ndarray:
+def decision_weights(
+    cs: ChoiceSets, *, weighting: Weighting = "individual", factors: np.ndarray | None = None
+) -> np.ndarray:
     """Weight of each decision in a mean over decisions.
 
     Parameters
     ----------
     weighting
         "individual": individuals weigh the same; "decision": decisions weigh the same.
+    factors
+        (decision,), 0 or more: how much a decision counts (among those of its individual, where individuals
+        weigh the same); by default all count 1.
 
     Returns
     -------
@@ -41,15 +46,16 @@ def decision_weights(cs: ChoiceSets, *, weighting: Weighting = "individual") -> 
     Notes
     -----
     1 / (I D_i) or 1 / D, with D_i the decisions of individual i whose selection is known, D their sum and I
-    the number of individuals that have any.
+    the number of individuals that have any. With factors f_d it is f_d in place of 1, and D sums them.
     """
-    return _shares(cs, cs.selected >= 0, weighting)
+    return _shares(cs, cs.selected >= 0, weighting, factors)
 
 
-def exact_contrasts(cs: ChoiceSets) -> np.ndarray:
+def exact_contrasts(cs: ChoiceSets, *, factors: np.ndarray | None = None) -> np.ndarray:
     """Weight of the contrast of each unselected row with the selected row of its decision, in expectation.
 
-    It is what `sample_contrasts` tends to as more is drawn, without the noise of drawing.
+    It is what `sample_contrasts` tends to as more is drawn, without the noise of drawing. With `factors`
+    (decision,) decisions count unequally among those of their individual.
 
     Returns
     -------
@@ -71,7 +77,7 @@ def exact_contrasts(cs: ChoiceSets) -> np.ndarray:
     >>> exact_contrasts(cs)
     array([0.  , 0.25, 0.25, 0.5 , 0.  ])
     """
-    per_decision = _shares(cs, has_contrasts(cs), "individual")
+    per_decision = _shares(cs, has_contrasts(cs), "individual", factors)
     weights = np.repeat(per_decision / np.maximum(cs.n_choices - 1, 1), cs.n_choices)
     weights[cs.is_selected] = 0.0
     return weights
@@ -137,15 +143,26 @@ def contrast_loss(log_odds: np.ndarray, cs: ChoiceSets, weights: np.ndarray) -> 
     return weighted_mean(contrast_losses(log_odds, cs.offsets, cs.selected), weights)
 
 
-def _shares(cs: ChoiceSets, keep: np.ndarray, weighting: Weighting) -> np.ndarray:
+def _shares(cs: ChoiceSets, keep: np.ndarray, weighting: Weighting, factors: np.ndarray | None = None) -> np.ndarray:
     """Weights (decision,) that sum to 1 over the decisions to keep."""
     if weighting not in ("individual", "decision"):
         raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
-    if not keep.any():
+    counted = keep.astype(np.float64) if factors is None else np.where(keep, _checked(factors, cs), 0.0)
+    if not counted.any():
         return np.zeros(cs.n_decisions)
     if weighting == "decision":
-        return keep / keep.sum()
+        return counted / counted.sum()
     codes = cs.individual_codes
-    n_of_individual = np.bincount(codes[keep], minlength=codes.max() + 1)
-    n_individuals = np.count_nonzero(n_of_individual)
-    return keep / (n_individuals * np.maximum(n_of_individual[codes], 1))
+    of_individual = np.bincount(codes, weights=counted, minlength=codes.max() + 1)
+    n_individuals = np.count_nonzero(of_individual)
+    return counted / (n_individuals * np.where(of_individual > 0, of_individual, 1.0)[codes])
+
+
+def _checked(factors: np.ndarray, cs: ChoiceSets) -> np.ndarray:
+    factors = np.asarray(factors, dtype=np.float64)
+    if factors.shape != (cs.n_decisions,) or not np.isfinite(factors).all() or (factors < 0).any():
+        raise ValueError(
+            f"factors must be finite, 0 or more, and of shape (decision,) = ({cs.n_decisions},); got shape "
+            f"{factors.shape}" + (f" and values down to {factors.min():g}." if factors.size else ".")
+        )
+    return factors

@@ -1,4 +1,4 @@
-"""Feature scaling and layer sizes into a Keras network of log-odds; the network to and from a plain `.keras` file."""
+"""A network and the names of its features into a model of log-odds; the model to and from a plain `.keras` file."""
 
 from __future__ import annotations
 
@@ -11,163 +11,41 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 
 from mimic import __version__
+from mimic.network import Scaling, build_network, check_finite, fit_scaling, individual_numbers
+from mimic.probability import grouped_log_softmax
 from mimic.schema import ChoiceSets, FeatureInfo
 
 __all__ = [
     "BLOCK_ROWS",
+    "Combination",
     "LogOddsModel",
     "Scaling",
     "build_network",
     "check_finite",
     "describe_features",
     "fit_scaling",
+    "individual_numbers",
     "load_model",
     "save_model",
     "zero_model",
 ]
+
+# How an ensemble becomes one model: the mean of its members' log-odds, or of their probabilities.
+Combination = Literal["mean_log_odds", "mean_probability"]
 
 # Rows evaluated at a time: 1.5 MB for a layer of 24 units. Blocks of 262,144 rows took 3 times as long on one
 # core, lost in fetching fresh pages of memory for every layer.
 BLOCK_ROWS = 16_384
 METADATA_MEMBER = "mimic.json"
 _SHARED_ID = re.compile(r'("shared_object_id": )(\d+)')
-# Two Normalization layers of Keras, each of which clamps at 1e-7, and float32 variances bound what can be scaled.
-_SMALLEST_SCALE, _LARGEST_SCALE = 1e-12, 1e18
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """Mean and standard deviation of each feature, in its physical unit: what the network subtracts and divides by.
-
-    Parameters
-    ----------
-    names
-        The features, in the order in which the network takes them.
-    mean, scale
-        (feature,), float64. A scale is positive.
-    """
-
-    names: tuple[str, ...]
-    mean: np.ndarray
-    scale: np.ndarray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "mean", np.asarray(self.mean, dtype=np.float64))
-        object.__setattr__(self, "scale", np.asarray(self.scale, dtype=np.float64))
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"features must be distinct; got {', '.join(self.names)}.")
-        if not self.mean.shape == self.scale.shape == (len(self.names),):
-            raise ValueError(
-                f"mean and scale must have shape (feature,) = ({len(self.names)},); "
-                f"got {self.mean.shape} and {self.scale.shape}."
-            )
-        if not np.isfinite(self.mean).all():
-            raise ValueError(f"means must be finite; got {self.mean.tolist()} for {', '.join(self.names)}.")
-        bad = [n for n, s in zip(self.names, self.scale, strict=True) if not _SMALLEST_SCALE <= s <= _LARGEST_SCALE]
-        if bad:
-            raise ValueError(
-                f"feature {', '.join(bad)}: the standard deviation must lie in [{_SMALLEST_SCALE:g}, "
-                f"{_LARGEST_SCALE:g}]; give the feature in another unit."
-            )
-
-
-def check_finite(cs: ChoiceSets, names: Sequence[str]) -> None:
-    """Raise ValueError that names every feature with NaN or infinite values, and how many; unknown features too."""
-    missing = [name for name in names if name not in cs.features]
-    if missing:
-        raise ValueError(f"unknown feature {', '.join(missing)}; known are {', '.join(cs.features)}.")
-    bad = {name: int(np.count_nonzero(~np.isfinite(cs.features[name]))) for name in names}
-    told = [f"{name} ({n:,} of {cs.n_rows:,} rows)" for name, n in bad.items() if n]
-    if told:
-        raise ValueError(
-            f"features must be finite; got NaN or infinity in {', '.join(told)}. "
-            "Drop these choices or fill the covariate before training or predicting."
-        )
-
-
-def fit_scaling(cs_train: ChoiceSets, names: Sequence[str]) -> Scaling:
-    """Mean and standard deviation of each feature over all choice rows of the training decisions.
-
-    A constant feature gets scale 1, so that it becomes 0 and not NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows, a feature is unknown, or one holds NaN or infinity.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> decisions = pd.DataFrame({"individual": ["a"], "decision": [1]})
-    >>> cs = ChoiceSets(decisions, [0, 2], [1, 2], [0], {"depth_m": [10.0, 30.0], "one": [1.0, 1.0]})
-    >>> scaling = fit_scaling(cs, ["depth_m", "one"])
-    >>> scaling.mean.tolist(), scaling.scale.tolist()
-    ([20.0, 1.0], [10.0, 1.0])
-    """
-    check_finite(cs_train, names)
-    if cs_train.n_rows == 0:
-        raise ValueError("expected training decisions to fit the scaling on; got none.")
-    columns = [cs_train.features[name] for name in names]
-    mean = np.array([column.mean(dtype=np.float64) for column in columns])
-    spread = [1.0 if c.min() == c.max() else float(c.std(dtype=np.float64)) for c in columns]
-    return Scaling(tuple(names), mean, np.array(spread))
-
-
-def build_network(
-    scaling: Scaling,
-    *,
-    units: Sequence[int] = (24, 24, 24),
-    activation: str = "relu",
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> keras.Model:
-    """A network from the raw features of one choice, (row, feature), to its log-odds, (row, 1).
-
-    Parameters
-    ----------
-    scaling
-        Becomes a layer of the network, so that the network takes physical units.
-    units
-        Units of each hidden layer; none gives a linear model.
-    dropout
-        Share of the units of each hidden layer that is silenced in training.
-    seed
-        Of the initial weights (He) and of the dropout: equal seeds give equal networks.
-
-    Raises
-    ------
-    ValueError
-        If there is no feature: then nothing can be learned, see `zero_model`.
-
-    Notes
-    -----
-    The last layer has no bias: adding a constant to all log-odds of a decision changes no probability.
-    """
-    if not scaling.names:
-        raise ValueError("expected at least one feature; a model without features is zero_model().")
-    seeds = iter(np.random.SeedSequence(seed).generate_state(2 * len(units) + 1).tolist())
-
-    def dense(n: int, name: str, **options: Any) -> keras.layers.Layer:
-        return keras.layers.Dense(
-            n, kernel_initializer=keras.initializers.HeNormal(seed=next(seeds)), name=name, **options
-        )
-
-    inputs = keras.Input((len(scaling.names),), name="features")
-    x = _scaled(inputs, scaling)
-    for number, n in enumerate(units, start=1):
-        x = dense(int(n), f"hidden_{number}", activation=activation)(x)
-        dropout_seed = next(seeds)  # taken in any case: initial weights do not depend on the dropout
-        if dropout > 0:
-            x = keras.layers.Dropout(dropout, seed=dropout_seed, name=f"dropout_{number}")(x)
-    return keras.Model(inputs, dense(1, "log_odds", use_bias=False)(x), name="log_odds_network")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,11 +55,20 @@ class LogOddsModel:
     Parameters
     ----------
     network
-        Maps (row, feature) in physical units to (row, 1); None for the model without features.
+        Maps (row, feature) in physical units to (row, 1), or to (row, member) for an ensemble whose probabilities
+        are averaged; None for the model without features. With an embedding of individuals it takes
+        (row, feature + 1), see `mimic.network.build_network`.
     features
         Names, in the order in which the network takes them.
     metadata
-        What is saved with it in `mimic.json`: roles and units of the features, training options, ...
+        What is saved with it in `mimic.json`: roles and units of the features, training options, ... Two entries
+        decide about the log-odds: `individuals`, the names that the embedding knows by the numbers 1, 2, ...; and
+        `combine`, "mean_probability" where the network has several outputs.
+
+    Raises
+    ------
+    ValueError
+        If the network takes or gives another number of columns than its features and metadata say.
     """
 
     network: keras.Model | None
@@ -192,14 +79,26 @@ class LogOddsModel:
         object.__setattr__(self, "features", tuple(self.features))
         if (self.network is None) != (not self.features):
             raise ValueError("a model has a network exactly where it has features.")
-        if self.network is not None and self.network.input_shape != (None, len(self.features)):
-            raise ValueError(
-                f"the network must take (row, feature) with {len(self.features)} features "
-                f"({', '.join(self.features)}); it takes {self.network.input_shape}."
-            )
+        if self.network is not None:
+            self._check_inputs(self.network.input_shape)
+            self._check_outputs(self.network.output_shape)
+
+    @property
+    def individuals(self) -> tuple[str, ...]:
+        """The individuals that the network has an embedding of, by number from 1; empty without an embedding."""
+        return tuple(self.metadata.get("individuals") or ())
+
+    @property
+    def averages_probability(self) -> bool:
+        """Whether the network gives the log-odds of several members, whose probabilities are averaged."""
+        return self.metadata.get("combine") == "mean_probability"
 
     def log_odds(self, cs: ChoiceSets) -> np.ndarray:
         """Log-odds of every choice: (row,), float64, nats. Dropout is off.
+
+        Of an ensemble that averages probabilities: ln of the mean over members of p(choice) in its choice set. Give
+        it whole choice sets, since the members' probabilities in a part of them are other ones; choice groups are
+        for `mimic.evaluation`, which renormalizes the mean.
 
         Raises
         ------
@@ -211,11 +110,32 @@ class LogOddsModel:
         if self.network is None:
             return result
         columns = [cs.features[name] for name in self.features]
-        for start in range(0, cs.n_rows, BLOCK_ROWS):
-            block = np.column_stack([c[start : start + BLOCK_ROWS] for c in columns])
-            values = self.network(block, training=False)
-            result[start : start + BLOCK_ROWS] = keras.ops.convert_to_numpy(values)[:, 0]
+        if self.individuals:
+            columns.append(individual_numbers(cs, self.individuals))
+        for start, stop, offsets in _blocks(cs, whole_decisions=self.averages_probability):
+            block = np.column_stack([c[start:stop] for c in columns])
+            values = keras.ops.convert_to_numpy(self.network(block, training=False))
+            result[start:stop] = _mean_log_probability(values, offsets) if self.averages_probability else values[:, 0]
         return result
+
+    def _check_inputs(self, shape: tuple[int | None, ...]) -> None:
+        n_inputs = len(self.features) + bool(self.individuals)
+        if shape != (None, n_inputs):
+            number = " and the number of the individual" if self.individuals else ""
+            raise ValueError(
+                f"the network must take (row, feature) with {len(self.features)} features "
+                f"({', '.join(self.features)}){number}; it takes {shape}."
+            )
+
+    def _check_outputs(self, shape: tuple[int | None, ...]) -> None:
+        how = self.metadata.get("combine")
+        if how is not None and how not in get_args(Combination):
+            raise ValueError(f"combine must be {' or '.join(get_args(Combination))}; got {how!r}.")
+        if len(shape) != 2 or not shape[1] or (shape[1] > 1 and not self.averages_probability):
+            raise ValueError(
+                "the network must give log-odds (row, 1), or (row, member) with combine: mean_probability in its "
+                f"metadata; it gives {shape}."
+            )
 
 
 def zero_model() -> LogOddsModel:
@@ -339,15 +259,22 @@ def describe_features(cs: ChoiceSets, names: Sequence[str]) -> dict[str, Any]:
     return {"features": list(names), "info": {name: asdict(one) for name, one in info.items()}}
 
 
-def _scaled(inputs: Any, scaling: Scaling) -> Any:
-    """(x - mean) / scale by one Normalization layer, or two for tiny scales, which a single one would clamp."""
-    coarse = np.maximum(scaling.scale, 1e-6)
-    mean, variance = scaling.mean.tolist(), np.square(coarse).tolist()
-    x = keras.layers.Normalization(mean=mean, variance=variance, name="scaling")(inputs)
-    if (coarse == scaling.scale).all():
-        return x
-    rest = np.square(scaling.scale / coarse).tolist()
-    return keras.layers.Normalization(mean=[0.0] * len(rest), variance=rest, name="scaling_of_small")(x)
+def _blocks(cs: ChoiceSets, *, whole_decisions: bool) -> Iterator[tuple[int, int, np.ndarray]]:
+    """First and last row + 1 of blocks of about `BLOCK_ROWS` rows, and the offsets of the block's whole decisions."""
+    if not whole_decisions:
+        for start in range(0, cs.n_rows, BLOCK_ROWS):
+            yield start, min(start + BLOCK_ROWS, cs.n_rows), cs.offsets[:0]
+        return
+    cuts = np.searchsorted(cs.offsets, np.arange(0, cs.n_rows, BLOCK_ROWS))
+    for first, last in pairwise(np.unique([*cuts, cs.n_decisions])):
+        start, stop = int(cs.offsets[first]), int(cs.offsets[last])
+        yield start, stop, cs.offsets[first : last + 1] - start
+
+
+def _mean_log_probability(log_odds: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """ln of the mean over members of p, without leaving logarithms, where p may underflow: (row, member) -> (row,)."""
+    log_p = np.column_stack([grouped_log_softmax(one, offsets) for one in log_odds.T])
+    return np.logaddexp.reduce(log_p, axis=1) - np.log(log_p.shape[1])
 
 
 @contextmanager

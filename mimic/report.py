@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,33 @@ import pandas as pd
 
 from mimic.configuration import Configuration
 from mimic.evaluation import decision_table, format_groups
-from mimic.experiment import Fit, Prepared, Progress, assess, fit_models, prepare
+from mimic.experiment import Fit, Prepared, Progress, fit_models, prepare
 from mimic.hexgrid import centroids
 from mimic.ledger import Entry, Ledger
-from mimic.runs import output_folder, summarize, write_run
+from mimic.recorded import assess_once, record_figures
+from mimic.runs import REGISTRY, output_folder, summarize, write_run
 from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
 
-__all__ = ["difference_table", "format_run", "run_to_folder"]
+__all__ = ["Training", "difference_table", "format_run", "run_to_folder"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the members of an experiment are trained and where they are recorded; see `mimic.experiment.fit_models`.
+
+    Parameters
+    ----------
+    registry
+        By default the folder `registry` beside the run.
+    before_training
+        Called when the data are ready and before anything imports TensorFlow, which a program may want to set up.
+    """
+
+    registry: str | Path | None = None
+    n_workers: int | None = None
+    cluster: str | None = None
+    retrain: bool = False
+    before_training: Callable[[], None] = lambda: None
 
 
 def run_to_folder(
@@ -26,33 +47,43 @@ def run_to_folder(
     *,
     overwrite: bool,
     progress: Progress,
-    before_training: Callable[[], None] = lambda: None,
+    training: Training | None = None,
 ) -> dict[str, Any]:
     """Run an experiment and write its folder, whole or not at all.
-
-    Parameters
-    ----------
-    before_training
-        Called when the data are ready and before anything imports TensorFlow, which a program may want to set up.
 
     Returns
     -------
     The summary, the tables as records and the figures' paths, all as plain values.
     """
+    training = training or Training()
+    where = training.registry or out.parent / REGISTRY
     with output_folder(out, overwrite=overwrite) as folder:
         prepared = prepare(configuration, progress=progress)
-        before_training()
-        fit = fit_models(configuration, prepared, progress=progress)
-        evaluation, shares = assess(configuration, prepared.choice_sets, fit.log_odds)
-        write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares})
+        fit = fit_models(
+            configuration,
+            prepared,
+            registry=where,
+            n_workers=training.n_workers,
+            cluster=training.cluster,
+            retrain=training.retrain,
+            before_training=training.before_training,
+            progress=progress,
+        )
+        evaluation, shares = assess_once(configuration, prepared.choice_sets, fit, where)
+        write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares}, registry=where)
         figures = draw_run(configuration, prepared, fit, evaluation, folder / "figures", progress)
+        record_figures(where, configuration, fit, [folder / "figures" / name for name in figures])
     return {
-        **summarize(configuration, prepared, fit),
+        **summarize(configuration, prepared, fit, registry=where),
         "out": str(out),
+        "n_trained": fit.n_trained,
         "figures": [str(out / "figures" / name) for name in figures],
         "ledger": prepared.ledger.to_frame().to_dict(orient="records"),
         "evaluation": evaluation.to_dict(orient="records"),
         "shares": shares.to_dict(orient="records"),
+        "members": fit.members.to_dict(orient="records"),
+        "selection": fit.selection.to_dict(orient="records"),
+        "search": fit.search.to_dict(orient="records"),
     }
 
 
@@ -106,7 +137,8 @@ def draw_run(
         if prepared.tracks is not None:
             keep(maps.draw_tracks(prepared.tracks, color_by=configuration.figures.color_by).figure, "tracks.png")
         if len(fit.history):
-            keep(figures.draw_training_curves(fit.history, best_epoch=fit.best_epochs, colors=colors), "training.png")
+            shown = fit.history[fit.history["member"].isin(set(fit.chosen.values()))]
+            keep(figures.draw_training_curves(shown, best_epoch=fit.best_epochs, colors=colors), "training.png")
         keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +21,19 @@ from mimic.experiment import Fit, Prepared
 from mimic.schema import ChoiceSets
 from mimic.tables import load_choices, save_choices
 
-__all__ = ["check_output", "load_groups", "load_run", "output_folder", "summarize", "write_choices", "write_run"]
+__all__ = [
+    "REGISTRY",
+    "check_output",
+    "load_groups",
+    "load_run",
+    "load_summary",
+    "output_folder",
+    "summarize",
+    "write_choices",
+    "write_run",
+]
 
+REGISTRY = "registry"
 _SUMMARY = "summary.json"
 
 
@@ -51,6 +64,7 @@ def output_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
     check_output(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(out)
     temporary = out.parent / f".{out.name}.{os.getpid()}.partial"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -68,7 +82,27 @@ def output_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def summarize(configuration: Configuration, prepared: Prepared, fit: Fit | None = None) -> dict[str, Any]:
+def _clear_leftovers(out: Path) -> None:
+    """Remove what a process that was killed (kill -9) left of this output."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        match = re.fullmatch(r"(\d+)\.(partial|old)", path.name.removeprefix(f".{out.name}."))
+        if match and not _is_alive(int(match[1])) and not (match[2] == "old" and not out.exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def summarize(
+    configuration: Configuration, prepared: Prepared, fit: Fit | None = None, *, registry: str | Path | None = None
+) -> dict[str, Any]:
     """The counts of a run as plain values: what came in, what is left, what each model reached."""
     choice_sets = prepared.choice_sets
     return {
@@ -82,6 +116,8 @@ def summarize(configuration: Configuration, prepared: Prepared, fit: Fit | None 
             str(split): int(group["individual"].nunique()) for split, group in choice_sets.decisions.groupby("split")
         },
         "best_epoch": fit.best_epochs if fit is not None else {},
+        "runs": fit.runs if fit is not None else {},
+        "registry": None if registry is None else str(registry),
     }
 
 
@@ -106,6 +142,8 @@ def write_run(
     prepared: Prepared,
     fit: Fit,
     tables: Mapping[str, pd.DataFrame],
+    *,
+    registry: str | Path | None = None,
 ) -> None:
     """Write everything but the figures into a folder that nobody else sees yet (see `output_folder`)."""
     from mimic.model import save_model
@@ -117,10 +155,24 @@ def write_run(
             save_model(model, folder / "models" / f"{name}.keras")
     fit.history.to_csv(folder / "history.csv", index=False)
     pd.DataFrame(fit.log_odds).to_parquet(folder / "log_odds.parquet", index=False)
-    for name, table in tables.items():
+    for name, table in {**tables, "members": fit.members, "selection": fit.selection, "search": fit.search}.items():
         if len(table):
             table.to_csv(folder / f"{name}.csv", index=False)
-    _write_summary(folder, summarize(configuration, prepared, fit))
+    _write_summary(folder, summarize(configuration, prepared, fit, registry=registry))
+
+
+def load_summary(folder: Path) -> dict[str, Any]:
+    """The counts of a run, the ids of the runs behind its models, and where these are recorded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no run folder.
+    """
+    if not (folder / _SUMMARY).is_file():
+        raise FileNotFoundError(f"{folder} is no run folder (no {_SUMMARY} in it); give the --out of a mimic run.")
+    summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    return summary
 
 
 def load_groups(folder: Path) -> GroupsConfig:
@@ -136,8 +188,7 @@ def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
     FileNotFoundError
         If the folder is no run folder, or one of choice sets alone.
     """
-    if not (folder / _SUMMARY).is_file():
-        raise FileNotFoundError(f"{folder} is no run folder (no {_SUMMARY} in it); give the --out of a mimic run.")
+    load_summary(folder)
     if not (folder / "log_odds.parquet").is_file():
         raise FileNotFoundError(f"{folder} holds choice sets without models; give the --out of a mimic run.")
     choice_sets = load_choices(folder / "choices")

@@ -1,115 +1,83 @@
-"""Choice sets and options into a trained log-odds model and its history: the engine and its Keras face."""
+"""Choice sets and options into a trained log-odds model and how it came about."""
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mimic.callbacks import BestEpoch, TrueLoss
-from mimic.contrasts import Weighting, decision_weights, exact_contrasts, has_contrasts, sample_contrasts
-from mimic.features import check_variation
-from mimic.model import LogOddsModel, build_network, describe_features, fit_scaling
+from mimic.augmentation import augment
+from mimic.callbacks import BestEpoch, LowerRate, TrueLoss
+from mimic.contrasts import sample_contrasts
+from mimic.engine import Minibatches, Trainer, first_bad_batch, make_minibatches
+from mimic.groups import behavior_mask
+from mimic.linear import linear_term
+from mimic.model import LogOddsModel, build_network, describe_features
+from mimic.options import Loss, Plateau, TrainingOptions
+from mimic.prepared import Part, TrainingData, network_inputs, prepare_training, scaled_inputs
+from mimic.rows import LossRows, loss_rows, row_order
 from mimic.schema import ChoiceSets
 
-__all__ = ["Loss", "TrainingOptions", "TrainingResult", "configure_threads", "train"]
+__all__ = [
+    "Divergence",
+    "DivergenceError",
+    "Loss",
+    "Plateau",
+    "TrainingOptions",
+    "TrainingResult",
+    "configure_threads",
+    "train",
+]
 
-Loss = Literal["contrast_exact", "contrast_sampled", "softmax"]
 Progress = Callable[[int, int, dict[str, float]], None]
 
-_AT_LEAST_ONE = (
-    *("epochs", "patience", "batch_decisions", "units"),
-    *("decisions_per_individual", "alternatives_per_decision", "evaluate_every"),
-)
+_N_TRAINERS = 4
+_trainers: OrderedDict[str, Trainer] = OrderedDict()
+_lock = threading.RLock()  # a trainer serves one training at a time
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How a network is built and trained.
+class Divergence:
+    """Where training stopped because the loss was not finite.
 
     Parameters
     ----------
-    loss
-        "contrast_exact": every contrast with its exact weight; "contrast_sampled": contrasts drawn once, before
-        the first epoch; "softmax": -ln p(selected) over the whole choice set.
-    epochs, patience
-        At most so many epochs, fewer when the monitored loss has had no new minimum for `patience` epochs.
-    batch_decisions
-        The most decisions in a minibatch. Minibatches are of equal size, up to one decision.
-    learning_rate, optimizer, optimizer_arguments, gradient_clip_norm
-        Any optimizer of Keras by name, with further arguments of its own; the norm of the whole gradient is
-        clipped where one is given.
-    units, activation, dropout
-        Of the hidden layers, see `mimic.model.build_network`.
-    weighting
-        For the softmax loss only: individuals weigh the same, or decisions do. Contrasts always weigh
-        individuals the same.
-    seed
-        Of initial weights, dropout, shuffling and the drawing of contrasts.
-    decisions_per_individual, alternatives_per_decision
-        What "contrast_sampled" draws, see `mimic.contrasts.sample_contrasts`.
-    evaluate_every
-        True losses are computed, and the best epoch is sought, every so many epochs.
-
-    Raises
-    ------
-    ValueError
-        If an option is out of range.
+    epoch, minibatch
+        From 1; no minibatch where the loss itself was finite and only the true loss at the end of the epoch not.
+    feature, low, high
+        The feature of that minibatch that lies farthest from the training mean, and its range there.
     """
 
-    loss: Loss = "contrast_exact"
-    epochs: int = 100
-    batch_decisions: int = 512
-    learning_rate: float = 1e-3
-    optimizer: str = "adam"
-    optimizer_arguments: Mapping[str, Any] = field(default_factory=dict)
-    gradient_clip_norm: float | None = None
-    units: tuple[int, ...] = (24, 24, 24)
-    activation: str = "relu"
-    dropout: float = 0.0
-    patience: int | None = None
-    weighting: Weighting = "individual"
-    seed: int = 0
-    decisions_per_individual: int = 200
-    alternatives_per_decision: int = 19
-    evaluate_every: int = 1
+    epoch: int
+    minibatch: int | None = None
+    feature: str | None = None
+    low: float | None = None
+    high: float | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "units", tuple(int(n) for n in self.units))
-        for name, known in (("loss", get_args(Loss)), ("weighting", get_args(Weighting))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}.")
-        if self.weighting == "decision" and self.loss != "softmax":
-            raise ValueError('weighting="decision" goes with loss="softmax"; contrasts weigh individuals the same.')
-        for name in _AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and any(n < 1 for n in (value if name == "units" else [value])):
-                raise ValueError(f"{name} must be 1 or more; got {value}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1); got {self.dropout}.")
-        for name in ("learning_rate", "gradient_clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number; got {value}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more; got {self.seed}.")
-        try:
-            keras.activations.get(self.activation)
-        except ValueError as error:
-            raise ValueError(f"expected an activation of Keras, such as relu; got {self.activation!r}.") from error
-        _optimizer(self)
+    def __str__(self) -> str:
+        text = f"the loss is not finite in epoch {self.epoch}"
+        if self.minibatch is not None:
+            text += f", minibatch {self.minibatch} (where {self.feature} runs from {self.low:g} to {self.high:g})"
+        return text
 
-    @property
-    def monitor(self) -> str:
-        """The true loss, without `val_`, that is the twin of the trained loss."""
-        return "true_decision_loss" if self.loss == "softmax" else "true_contrast_loss"
+
+class DivergenceError(ValueError):
+    """The loss was not finite before there was any epoch to keep."""
+
+    def __init__(self, message: str, history: pd.DataFrame, divergence: Divergence) -> None:
+        super().__init__(message)
+        self.history = history
+        self.divergence = divergence
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,15 +89,29 @@ class TrainingResult:
     model
         With the weights of the best epoch.
     history
-        One row an epoch: epoch (from 1), loss (running, over moving weights), true_contrast_loss,
-        true_decision_loss, val_true_contrast_loss, val_true_decision_loss, learning_rate. NaN where not evaluated.
+        One row an epoch: epoch (from 1; 0 is the start, with a linear skip), loss (running, over moving weights),
+        true_contrast_loss, true_decision_loss, val_true_contrast_loss, val_true_decision_loss, learning_rate, and
+        the mean and largest norm of the minibatches' gradients. NaN where not evaluated.
     best_epoch
-        The epoch with the lowest monitored loss, from 1.
+        The epoch with the lowest monitored loss.
+    last_weights
+        Of the last epoch, for `model.network.set_weights`.
+    divergence
+        Where the loss stopped being finite; None where it did not.
+    facts
+        Counts of the training: n_batches, batch_decisions, n_parameters, n_train_individuals, n_train_decisions,
+        n_train_rows, n_epochs.
+    state
+        With `until`: what the next call goes on from.
     """
 
     model: LogOddsModel
     history: pd.DataFrame
     best_epoch: int
+    last_weights: list[np.ndarray]
+    divergence: Divergence | None
+    facts: Mapping[str, int]
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -140,11 +122,13 @@ def train(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress | None = None,
+    until: int | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
     """The network of the epoch with the lowest true loss on the validation decisions.
 
     Equal data, options and seed give equal bits, whatever was trained before, on the same machine with the same
-    number of threads.
+    number of threads. Trainings of one architecture in one process share a traced graph.
 
     Parameters
     ----------
@@ -157,13 +141,17 @@ def train(
         saves is the log-odds network.
     progress
         Called as `progress(epoch, n_epochs, logs)` after each epoch, counted from 1.
+    until, state
+        Stop after this epoch for now; go on, with the same data and options, from the `state` of such a result.
+        In the end it is as if training had never stopped.
 
     Raises
     ------
     ValueError
         If there is no feature, a feature is unknown or not finite, or does not differ between choices as its role
-        says; no decision can be learned from or validated on, an option is unknown to Keras, or the loss is not
-        finite in the very first epoch.
+        says; no decision can be learned from or validated on, or an option does not fit the data.
+    DivergenceError
+        A ValueError: if the loss is not finite before any epoch ended well.
 
     Warns
     -----
@@ -171,33 +159,13 @@ def train(
         If the loss stops being finite later: training ends, and the best epoch before is kept.
     """
     options = options or TrainingOptions()
-    _check_decisions(cs_train, cs_validation)
-    check_variation(cs_train, features)
-    seeds = np.random.SeedSequence(options.seed).generate_state(3).tolist()
-    scaling = fit_scaling(cs_train, features)
-    network = build_network(
-        scaling, units=options.units, activation=options.activation, dropout=options.dropout, seed=seeds[0]
-    )
-    packed = _pack(cs_train, features, options, np.random.default_rng(seeds[1]))
-    trainer = _Trainer(network, packed, options, shuffle_seed=seeds[2] % 2**31)
-    true_loss = TrueLoss(cs_train, cs_validation, features, weighting=options.weighting, every=options.evaluate_every)
-    best = BestEpoch(options.monitor if cs_validation is None else f"val_{options.monitor}", patience=options.patience)
-    trainer.fit(
-        tf.data.Dataset.range(options.epochs),
-        epochs=options.epochs,
-        steps_per_epoch=1,
-        shuffle=False,  # the step shuffles
-        verbose=0,
-        callbacks=[true_loss, best, *callbacks, *([_progress(options.epochs, progress)] if progress else [])],
-    )
-    _warn_if_diverged(best, options)
-    best.restore()
-    metadata = {
-        **describe_features(cs_train, features),
-        "options": asdict(options),
-        "best_epoch": best.best_epoch,
-    }
-    return TrainingResult(LogOddsModel(network, tuple(features), metadata), best.history, best.best_epoch)
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"training needs the TensorFlow backend of Keras; got {keras.backend.backend()!r}.")
+    if not features:
+        raise ValueError("expected at least one feature; a model without features is zero_model().")
+    with _lock:
+        data = prepare_training(cs_train, cs_validation, features, options)
+        return _train(data, options, callbacks, progress, until or options.epochs, state)
 
 
 def configure_threads(n_threads: int) -> None:
@@ -226,170 +194,273 @@ def configure_threads(n_threads: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-@dataclass(frozen=True, eq=False)
-class _Packed:
-    """Rows that matter to the loss, flat, the selected row of each decision first.
-
-    One more row and one more decision at the end are the padding: no choices and no weight.
-    """
-
-    rows: np.ndarray  # (row + 1, feature), float32
-    starts: np.ndarray  # (decision + 1,), int32
-    sizes: np.ndarray  # (decision + 1,), int32
-    row_weights: np.ndarray  # (row + 1,), float32: of contrasts, zero on selected rows
-    decision_weights: np.ndarray  # (decision + 1,), float32: of the softmax
-
-
-def _pack(cs: ChoiceSets, features: Sequence[str], options: TrainingOptions, rng: np.random.Generator) -> _Packed:
-    """Weights of the loss, and only the rows that have one; a decision without alternatives teaches nothing."""
-    cs = replace(cs, features={name: cs.features[name] for name in features})
-    of_decision = decision_weights(cs, weighting=options.weighting)
-    if options.loss == "softmax":
-        of_row = np.zeros(cs.n_rows)
-        keep = np.repeat(has_contrasts(cs), cs.n_choices)
-    else:
-        of_row = exact_contrasts(cs)
-        if options.loss == "contrast_sampled":
-            counts = sample_contrasts(
-                cs,
-                decisions_per_individual=options.decisions_per_individual,
-                alternatives_per_decision=options.alternatives_per_decision,
-                rng=rng,
-            )
-            of_row = counts / counts.sum()
-        drawn = np.add.reduceat(of_row, cs.offsets[:-1]) > 0
-        keep = (of_row > 0) | (cs.is_selected & np.repeat(drawn, cs.n_choices))
-    kept_decisions = np.add.reduceat(keep, cs.offsets[:-1]) > 0
-    of_row, of_decision, kept = of_row[keep], of_decision[kept_decisions], cs.restrict(keep)
-    order = _selected_first(kept)
-    rows = kept.matrix(features)[order]
-    return _Packed(
-        rows=np.concatenate([rows, rows[:1]]),
-        starts=kept.offsets.astype(np.int32),
-        sizes=np.append(kept.n_choices, 0).astype(np.int32),
-        row_weights=np.append(of_row[order], 0.0).astype(np.float32),
-        decision_weights=np.append(of_decision, 0.0).astype(np.float32),
+def _train(
+    data: TrainingData,
+    options: TrainingOptions,
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: Progress | None,
+    until: int,
+    state: Mapping[str, Any] | None,
+) -> TrainingResult:
+    seeds = np.random.SeedSequence(options.seed).generate_state(4).tolist()
+    network, trainer = _network(data, options, seeds[0])
+    counted = _counted(data, options, seeds)
+    trainer.start(network, counted.minibatches(options, seeds[2] % 2**31), options.learning_rate)
+    parts = {"": data.training, "val_": data.validation}
+    true_loss = TrueLoss.of_rows(
+        {prefix: (part.rows, part.tensor) for prefix, part in parts.items() if part is not None},
+        trainer.forward,
+        every=options.evaluate_every,
     )
-
-
-def _selected_first(cs: ChoiceSets) -> np.ndarray:
-    """(row,): the order of rows that puts the selected row of each decision before its other rows."""
-    row = np.arange(cs.n_rows)
-    start, selected = np.repeat(cs.offsets[:-1], cs.n_choices), np.repeat(cs.selected, cs.n_choices)
-    return np.where(row == start, selected, row - ((row > start) & (row <= selected)))
-
-
-class _Trainer(keras.Model):
-    """A Keras model whose one training step is an epoch: a loop over minibatches inside the graph.
-
-    Keras' own loop would cross from Python to TensorFlow at every minibatch, which costs more than the step of
-    a small network. Weights, optimizer and callbacks are those of any Keras model.
-    """
-
-    def __init__(self, network: keras.Model, packed: _Packed, options: TrainingOptions, shuffle_seed: int) -> None:
-        super().__init__(name="trainer")
-        self.network = network
-        self.running_loss = keras.metrics.Sum(name="loss")
-        self._rows = tf.constant(packed.rows)
-        self._starts, self._sizes = tf.constant(packed.starts), tf.constant(packed.sizes)
-        self._row_weights = tf.constant(packed.row_weights)
-        self._decision_weights = tf.constant(packed.decision_weights)
-        self._is_softmax = options.loss == "softmax"
-        self._n_decisions = len(packed.sizes) - 1
-        self._n_choices = int(packed.sizes.max())
-        self._n_batches = -(-self._n_decisions // options.batch_decisions)
-        self._batch_size = -(-self._n_decisions // self._n_batches)
-        self._shuffle_seed = shuffle_seed
-        self.compile(optimizer=_optimizer(options), jit_compile=False)  # with dropout XLA is far slower
-        self.optimizer.build(network.trainable_variables)
-        self.built = True
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        # Keras would otherwise report its own loss tracker, which an own train_step leaves at zero.
-        return [self.running_loss]
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.network(inputs, training=training)
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.network.save(*args, **kwargs)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        self._epoch(data)
-        return {"loss": self.running_loss.result()}
-
-    # The loop is written out: AutoGraph would need to convert it, and what it converts depends on Python's version.
-    @tf.function(jit_compile=False, autograph=False)
-    def _epoch(self, epoch: Any) -> None:
-        shuffled = tf.random.experimental.stateless_shuffle(
-            tf.range(self._n_decisions), [self._shuffle_seed, tf.cast(epoch, tf.int32)]
+    monitor = options.monitor if data.validation is None else f"val_{options.monitor}"
+    best = BestEpoch(
+        monitor,
+        patience=options.patience,
+        at_start=true_loss.losses if options.linear_skip and state is None else None,
+    )
+    lower = [LowerRate(monitor, options.plateau)] if options.plateau else []
+    if state is not None:
+        trainer.restore_state(state["trainer"])
+        best.take_up(state["best"])
+        for one in lower:
+            one.take_up(state["lower"])
+    first = int(state["epoch"]) if state is not None else 0
+    stopped = state is not None and bool(state["stopped"])
+    if first < until and not stopped:
+        trainer.fit(
+            tf.data.Dataset.range(first, until),
+            epochs=until,
+            initial_epoch=first,
+            steps_per_epoch=1,
+            shuffle=False,  # the step shuffles
+            verbose=0,
+            callbacks=[
+                *([_Redraw(counted)] if options.redraw else []),
+                *(true_loss, best, *lower, *callbacks),
+                *([_progress(options.epochs, progress)] if progress else []),
+            ],
         )
-        n_padding = self._n_batches * self._batch_size - self._n_decisions
-        order = tf.concat([shuffled, tf.fill([n_padding], self._n_decisions)], axis=0)
-        batches = tf.reshape(order, [self._n_batches, self._batch_size])
-
-        def step(number: Any) -> tuple[Any]:
-            self._step(batches[number])
-            return (number + 1,)
-
-        tf.while_loop(lambda number: number < self._n_batches, step, [tf.constant(0)], parallel_iterations=1)
-
-    def _step(self, decisions: Any) -> None:
-        variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            loss = self._loss(decisions)
-            # All weights together are 1: this makes the mean gradient of the minibatches that of the whole loss.
-            scaled = loss * self._n_batches
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        self.running_loss.update_state(loss)
-
-    def _loss(self, decisions: Any) -> Any:
-        """The share of a minibatch, (decision,), in the weighted mean of all losses."""
-        position = tf.range(self._n_choices)
-        is_choice = position < tf.gather(self._sizes, decisions)[:, None]  # (decision, choice)
-        row = tf.where(is_choice, tf.gather(self._starts, decisions)[:, None] + position, len(self._rows) - 1)
-        features = tf.gather(self._rows, tf.reshape(row, [-1]))
-        log_odds = tf.reshape(self.network(features, training=True), [self._batch_size, self._n_choices])
-        if self._is_softmax:
-            weights = tf.gather(self._decision_weights, decisions)
-            # A large negative number, unlike -inf, keeps the gradient of a wholly padded decision free of NaN.
-            log_total = tf.reduce_logsumexp(tf.where(is_choice, log_odds, -1e30), axis=1)
-            losses = log_total - log_odds[:, 0]
-        else:
-            weights = tf.gather(self._row_weights, row)
-            losses = tf.nn.softplus(log_odds - log_odds[:, :1])
-        return tf.reduce_sum(weights * losses)
+    divergence = _divergence(best, trainer, data)
+    _tell(divergence, best, options)
+    stopped = stopped or bool(trainer.stop_training) or divergence is not None
+    later = {"trainer": trainer.state(), "best": best.state(), "epoch": until, "lower": {}, "stopped": stopped}
+    for one in lower:
+        later["lower"] = one.state()
+    return _result(network, trainer, data, options, best, divergence, later)
 
 
-def _optimizer(options: TrainingOptions) -> keras.optimizers.Optimizer:
-    """The optimizer by name; one clear message where Keras does not know it or its arguments."""
-    config = {"learning_rate": options.learning_rate, **options.optimizer_arguments}
-    if options.gradient_clip_norm is not None:
-        config["global_clipnorm"] = options.gradient_clip_norm
-    try:
-        optimizer = keras.optimizers.get({"class_name": options.optimizer, "config": config})
-    except (ValueError, TypeError) as error:
+def _result(
+    network: keras.Model,
+    trainer: Trainer,
+    data: TrainingData,
+    options: TrainingOptions,
+    best: BestEpoch,
+    divergence: Divergence | None,
+    state: Mapping[str, Any],
+) -> TrainingResult:
+    last = network_weights(trainer)
+    network.set_weights(best.weights)
+    metadata = {
+        **describe_features(data.training.choice_sets, data.features),
+        **({"individuals": list(data.individuals)} if data.individuals else {}),
+        "options": options.as_mapping(),
+        "best_epoch": best.best_epoch,
+    }
+    minibatches = trainer.minibatches
+    assert minibatches is not None
+    assert best.best_epoch is not None
+    facts = {
+        "n_batches": minibatches.n_batches,
+        "batch_decisions": minibatches.batch_size,
+        "n_parameters": int(sum(w.size for w in last)),
+        "n_train_individuals": len(set(data.training.choice_sets.individuals)),
+        "n_train_decisions": minibatches.n_decisions,
+        "n_train_rows": int(minibatches.rows.shape[0]),
+        "n_epochs": int(best.history["epoch"].max()),
+    }
+    trainer.minibatches = None  # a kept trainer keeps no data
+    model = LogOddsModel(network, data.features, metadata)
+    return TrainingResult(model, best.history, best.best_epoch, last, divergence, facts, state)
+
+
+def network_weights(trainer: Trainer) -> list[np.ndarray]:
+    """The weights of the network as they stand."""
+    return [np.array(w) for w in trainer.network.get_weights()]
+
+
+# ---------------------------------------------------------------- the network and its trainer
+
+
+def _network(data: TrainingData, options: TrainingOptions, seed: int) -> tuple[keras.Model, Trainer]:
+    """A network with its initial weights, and the trainer of its architecture, traced before where possible."""
+    linear = _linear(data, options)
+    network = build_network(
+        data.scaling,
+        units=options.units,
+        activation=options.activation,
+        dropout=options.dropout,
+        seed=seed,
+        l2=options.l2,
+        linear=linear,
+        n_individuals=len(data.individuals),
+        embedding_size=options.embedding_size,
+        embedding_l2=options.embedding_l2,
+    )
+    key = json.dumps(
+        [
+            [data.scaling.names, data.scaling.mean.tolist(), data.scaling.scale.tolist(), len(data.individuals)],
+            [options.units, options.activation, options.dropout, options.l2],
+            [None if linear is None else (linear != 0).tolist(), options.embedding_size, options.embedding_l2],
+            [options.optimizer, dict(options.optimizer_arguments), options.weight_decay, options.gradient_clip_norm],
+            [options.loss == "softmax", options.schedule is not None],
+        ],
+        default=str,
+    )
+    if key not in _trainers:
+        _trainers[key] = Trainer(keras.models.clone_model(network), options)
+        while len(_trainers) > _N_TRAINERS:
+            _trainers.popitem(last=False)
+    _trainers.move_to_end(key)
+    return network, _trainers[key]
+
+
+def _linear(data: TrainingData, options: TrainingOptions) -> np.ndarray | None:
+    if options.linear_skip is False:
+        return None
+    wanted = data.features if options.linear_skip is True else options.linear_skip
+    unknown = [name for name in wanted if name not in data.features]
+    if unknown:
         raise ValueError(
-            f"expected an optimizer of Keras, such as adam, adamw or sgd, and its arguments; got "
-            f"{options.optimizer!r} with {config}."
-        ) from error
-    # Summing over replicas, of which there is one, registers a gradient for good and with it the whole graph: 4 MB
-    # for every training in a process. Where Keras drops this private name, only that saving is lost.
-    optimizer._all_reduce_sum_gradients = lambda grads_and_vars: grads_and_vars
-    return optimizer
+            f"linear_skip: {', '.join(unknown)} is no feature of the model; these are {', '.join(data.features)}."
+        )
+    if data.training.factors is not None:
+        raise ValueError("linear_skip needs one selected choice in each decision; it does not go with labels.")
+    coef = dict(zip(wanted, linear_term(data.training.choice_sets, wanted, weighting=options.weighting), strict=True))
+    return np.array([coef.get(name, 0.0) for name in data.features])
 
 
-def _check_decisions(cs_train: ChoiceSets, cs_validation: ChoiceSets | None) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"training needs the TensorFlow backend of Keras; got {keras.backend.backend()!r}.")
-    hints = {"training": "", "validation": " Pass None to train without validation."}
-    for (name, hint), cs in zip(hints.items(), (cs_train, cs_validation), strict=True):
-        if cs is not None and not has_contrasts(cs).any():
-            raise ValueError(
-                f"expected {name} decisions with a known selection and at least one other choice; "
-                f"got none among {cs.n_decisions}.{hint}"
-            )
+# ---------------------------------------------------------------- what the loss counts
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """The rows that training runs over and their weights; with `redraw` other weights for every epoch."""
+
+    rows: LossRows
+    tensor: Any
+    decision_weights: np.ndarray
+    n_contrasts: int
+    redraw: Callable[[int], np.ndarray] | None = None
+
+    def minibatches(self, options: TrainingOptions, shuffle_seed: int) -> Minibatches:
+        return make_minibatches(
+            self.rows,
+            self.tensor,
+            options,
+            row_weights=self.rows.contrast_weights,
+            decision_weights=self.decision_weights,
+            n_contrasts=self.n_contrasts,
+            shuffle_seed=shuffle_seed,
+        )
+
+
+def _counted(data: TrainingData, options: TrainingOptions, seeds: Sequence[int]) -> _Counted:
+    part = data.training
+    if options.augmentation is not None:
+        part = _augmented(data, options, np.random.default_rng(seeds[3]))
+    cs, rows = part.choice_sets, part.rows
+    factors = _factors(cs, options.weights)
+    known = cs.selected >= 0
+    decision_weights = _normalized(rows.decision_weights * factors[known])
+    if options.loss != "contrast_sampled":
+        weights = _normalized(rows.contrast_weights * np.repeat(factors[known], rows.sizes))
+        n_contrasts = int(np.count_nonzero(rows.contrast_weights))
+        counted = _Counted(replace(rows, contrast_weights=weights), part.tensor, decision_weights, n_contrasts)
+        return _only_weighted(counted, is_softmax=options.loss == "softmax")
+    order = row_order(cs)
+    of_row = np.repeat(factors * (1.0 if part.factors is None else part.factors), cs.n_choices)
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        counts = sample_contrasts(
+            cs,
+            decisions_per_individual=options.decisions_per_individual,
+            alternatives_per_decision=options.alternatives_per_decision,
+            rng=rng,
+        )
+        return _normalized((counts * of_row)[order])
+
+    n_drawn = options.decisions_per_individual * options.alternatives_per_decision * len(set(cs.individuals))
+    first = np.random.default_rng(seeds[1])
+    counted = _Counted(replace(rows, contrast_weights=draw(first)), part.tensor, decision_weights, n_drawn)
+    if options.redraw:
+        return replace(counted, redraw=lambda epoch: draw(np.random.default_rng([seeds[1], epoch])))
+    return _only_weighted(counted, is_softmax=False)
+
+
+def _augmented(data: TrainingData, options: TrainingOptions, rng: np.random.Generator) -> Part:
+    assert options.augmentation is not None
+    part = data.training
+    cs = augment(part.choice_sets, options.augmentation, rng)
+    factors = None if part.factors is None else np.tile(part.factors, options.augmentation.copies + 1)
+    matrix = network_inputs(cs, data.features, data.individuals)
+    rows = loss_rows(cs, matrix, weighting=options.weighting, factors=factors)
+    tensor = scaled_inputs(rows.matrix, data.scaling, embeds=bool(data.individuals))
+    return Part(cs, factors, replace(rows, matrix=rows.matrix[:0]), tensor)
+
+
+def _factors(cs: ChoiceSets, weights: Mapping[str, float]) -> np.ndarray:
+    """(decision,): the product of the factors of all conditions that hold."""
+    factors = np.ones(cs.n_decisions)
+    for text, factor in weights.items():
+        factors[behavior_mask(cs, text)] *= factor
+    return factors
+
+
+def _normalized(weights: np.ndarray) -> np.ndarray:
+    total = weights.sum()
+    if not total > 0:
+        raise ValueError("weights leave no training decision with a weight above 0; give one a higher factor.")
+    return weights / total
+
+
+def _only_weighted(counted: _Counted, *, is_softmax: bool) -> _Counted:
+    """Without the rows that do not count in the loss: a decision without alternatives teaches nothing."""
+    rows = counted.rows
+    if is_softmax:
+        keep_decision = (counted.decision_weights > 0) & (rows.sizes > 1)
+        keep = np.repeat(keep_decision, rows.sizes)
+    else:
+        keep = rows.contrast_weights > 0
+        keep_decision = np.add.reduceat(keep, rows.starts) > 0
+        keep[rows.starts[keep_decision]] = True
+    if keep.all():
+        return counted
+    sizes = np.add.reduceat(keep.astype(np.int32), rows.starts)[keep_decision]
+    kept = LossRows(
+        matrix=rows.matrix,
+        starts=(np.cumsum(sizes) - sizes).astype(np.int32),
+        sizes=sizes.astype(np.int32),
+        contrast_weights=rows.contrast_weights[keep],
+        decision_weights=rows.decision_weights[keep_decision],
+    )
+    tensor = tf.gather(counted.tensor, np.flatnonzero(keep))
+    return replace(counted, rows=kept, tensor=tensor, decision_weights=counted.decision_weights[keep_decision])
+
+
+class _Redraw(keras.callbacks.Callback):
+    """Draws contrasts anew before every epoch."""
+
+    def __init__(self, counted: _Counted) -> None:
+        super().__init__()
+        self._counted = counted
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        assert self._counted.redraw is not None
+        weights = tf.constant(self._counted.redraw(epoch).astype(np.float32))
+        self.model.minibatches = replace(self.model.minibatches, row_weights=weights)
+
+
+# ---------------------------------------------------------------- progress and divergence
 
 
 def _progress(n_epochs: int, progress: Progress) -> keras.callbacks.Callback:
@@ -398,14 +469,28 @@ def _progress(n_epochs: int, progress: Progress) -> keras.callbacks.Callback:
     )
 
 
-def _warn_if_diverged(best: BestEpoch, options: TrainingOptions) -> None:
+def _divergence(best: BestEpoch, trainer: Trainer, data: TrainingData) -> Divergence | None:
+    if best.diverged_at is None:
+        return None
+    if trainer.bad_batch < 0:
+        return Divergence(best.diverged_at)
+    rows = first_bad_batch(trainer, best.diverged_at - 1)[:, : len(data.features)].astype(np.float64)
+    mean, scale = data.scaling.mean, data.scaling.scale
+    if data.individuals:  # these rows are not scaled
+        rows = (rows - mean) / scale
+    worst = int(np.argmax(np.abs(rows).max(axis=0)))
+    low, high = (float(f"{mean[worst] + scale[worst] * z:.6g}") for z in (rows[:, worst].min(), rows[:, worst].max()))
+    return Divergence(best.diverged_at, trainer.bad_batch + 1, data.features[worst], low, high)
+
+
+def _tell(divergence: Divergence | None, best: BestEpoch, options: TrainingOptions) -> None:
+    if divergence is None:
+        return
     advice = f"Try a learning_rate below {options.learning_rate:g} or a gradient_clip_norm."
-    if best.best_epoch == 0:
-        raise ValueError(f"training diverged: the loss is not finite in epoch {best.diverged_at}. {advice}")
-    if best.diverged_at is not None:
-        warnings.warn(
-            f"training diverged: the loss is not finite in epoch {best.diverged_at}; the weights of epoch "
-            f"{best.best_epoch} are kept. {advice}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    if best.best_epoch is None:
+        raise DivergenceError(f"training diverged: {divergence}. {advice}", best.history, divergence)
+    warnings.warn(
+        f"training diverged: {divergence}; the weights of epoch {best.best_epoch} are kept. {advice}",
+        RuntimeWarning,
+        stacklevel=5,
+    )

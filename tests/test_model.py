@@ -1,4 +1,4 @@
-"""The network: scaling by hand, log-odds by hand, seeds, and the `.keras` file with and without mimic."""
+"""Models: log-odds by features, individuals and members, and the `.keras` file with and without mimic."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from mimic.model import (
     save_model,
     zero_model,
 )
+from mimic.probability import grouped_log_softmax
 from mimic.schema import ChoiceSets, FeatureInfo
 
 
@@ -52,101 +53,6 @@ def small_model(seed: int = 0) -> tuple[LogOddsModel, ChoiceSets]:
     network = build_network(fit_scaling(cs, names), units=(5, 3), dropout=0.2, seed=seed)
     metadata = {**describe_features(cs, names), "options": {"seed": seed}}
     return LogOddsModel(network, tuple(names), metadata), cs
-
-
-def test_scaling_by_hand() -> None:
-    scaling = fit_scaling(choice_sets(x=[1, 3, 1, 3], y=[0, 0, 0, 8], one=[7, 7, 7, 7]), ["y", "x", "one"])
-    assert scaling.names == ("y", "x", "one")
-    np.testing.assert_allclose(scaling.mean, [2, 2, 7])
-    np.testing.assert_allclose(scaling.scale, [np.sqrt(12), 1, 1])  # a constant has scale 1
-
-
-def test_scaling_of_a_large_and_of_a_nearly_constant_feature_is_exact() -> None:
-    # UTM northings: in float32 sums their spread would drown. 0.1 in float32 is no exact number, yet constant.
-    northing = np.float32([7_100_000, 7_100_010, 7_100_000, 7_100_010])
-    scaling = fit_scaling(choice_sets(northing_m=northing, tenth=[0.1] * 4), ["northing_m", "tenth"])
-    np.testing.assert_allclose(scaling.mean, [7_100_005, 0.1], rtol=1e-7)
-    np.testing.assert_allclose(scaling.scale, [5, 1])
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_not_finite_feature_is_an_error_that_names_it(bad: float) -> None:
-    with pytest.raises(ValueError, match=r"got NaN or infinity in sst \(2 of 4 rows\)"):
-        fit_scaling(choice_sets(x=[1, 2, 3, 4], sst=[bad, 1, bad, 1]), ["x", "sst"])
-
-
-def test_errors_of_scaling_say_what_was_expected() -> None:
-    cs = two_features()
-    with pytest.raises(ValueError, match="unknown feature slope; known are distance_km, depth_m"):
-        fit_scaling(cs, ["slope"])
-    with pytest.raises(ValueError, match="expected training decisions to fit the scaling on; got none"):
-        fit_scaling(cs.filter(np.zeros(2, dtype=bool)), ["depth_m"])
-    with pytest.raises(ValueError, match="features must be distinct; got depth_m, depth_m"):
-        fit_scaling(cs, ["depth_m", "depth_m"])
-    with pytest.raises(ValueError, match=r"mean and scale must have shape \(feature,\) = \(2,\)"):
-        Scaling(("a", "b"), np.zeros(2), np.ones(3))
-    with pytest.raises(ValueError, match="feature b: the standard deviation must lie in"):
-        Scaling(("a", "b"), np.zeros(2), np.array([1, 1e-20]))
-    with pytest.raises(ValueError, match="means must be finite"):
-        Scaling(("a",), np.array([np.nan]), np.ones(1))
-
-
-def test_network_without_hidden_layers_is_linear_in_the_scaled_features() -> None:
-    network = build_network(Scaling(("x", "y"), np.array([1.0, 2.0]), np.array([4.0, 0.5])), units=())
-    network.get_layer("log_odds").set_weights([np.array([[2.0], [-3.0]])])
-    # 2 (9 - 1) / 4 - 3 (1 - 2) / 0.5 = 4 + 6
-    assert float(network(np.array([[9.0, 1.0]]))[0, 0]) == pytest.approx(10, rel=1e-6)
-    assert network.count_params() - network.get_layer("scaling").count_params() == 2  # no bias: it would cancel
-
-
-def test_network_with_a_hidden_layer_by_hand() -> None:
-    network = build_network(Scaling(("x",), np.zeros(1), np.ones(1)), units=(2,))
-    network.get_layer("hidden_1").set_weights([np.array([[1.0, -1.0]]), np.array([0.0, 1.0])])
-    network.get_layer("log_odds").set_weights([np.array([[2.0], [10.0]])])
-    # x = 3: relu(3), relu(-2) -> 6. x = -1: relu(-1), relu(2) -> 20.
-    np.testing.assert_allclose(network(np.array([[3.0], [-1.0]])), [[6], [20]])
-
-
-@pytest.mark.parametrize("scale", [3e-9, 2e-12, 1e-3, 1e6])
-def test_scaling_layer_serves_features_of_any_unit(scale: float) -> None:
-    # Net primary production in kg m-2 s-1 is of the order of 1e-9, which a Normalization layer alone would clamp.
-    network = build_network(Scaling(("npp", "x"), np.array([10 * scale, 0.0]), np.array([scale, 1.0])), units=())
-    network.get_layer("log_odds").set_weights([np.array([[1.0], [1.0]])])
-    values = network(np.array([[12 * scale, 0.5]], dtype=np.float32))
-    assert float(values[0, 0]) == pytest.approx(2.5, rel=1e-5)
-
-
-def test_network_is_that_of_its_seed_whatever_was_built_before() -> None:
-    scaling = Scaling(("x", "y"), np.zeros(2), np.ones(2))
-
-    def weights(seed: int, dropout: float = 0.0) -> np.ndarray:
-        network = build_network(scaling, units=(4, 4), seed=seed, dropout=dropout)
-        return np.concatenate([w.ravel() for w in network.get_weights()])
-
-    first = weights(3)
-    keras.utils.set_random_seed(99)
-    np.testing.assert_array_equal(first, weights(3))
-    np.testing.assert_array_equal(first, weights(3, dropout=0.5))
-    assert (first != weights(4)).any()
-
-
-def test_layers_of_equal_shape_start_differently() -> None:
-    network = build_network(Scaling(("x", "y"), np.zeros(2), np.ones(2)), units=(2, 2), seed=0)
-    assert (network.get_layer("hidden_1").get_weights()[0] != network.get_layer("hidden_2").get_weights()[0]).any()
-
-
-def test_dropout_acts_in_training_only() -> None:
-    network = build_network(Scaling(("x",), np.zeros(1), np.ones(1)), units=(50,), dropout=0.5)
-    x = np.ones((1, 1), dtype=np.float32)
-    frozen = [float(network(x, training=False)[0, 0]) for _ in range(2)]
-    moving = [float(network(x, training=True)[0, 0]) for _ in range(2)]
-    assert frozen[0] == frozen[1]
-    assert moving[0] != moving[1]
-
-
-def test_network_without_features_is_an_error_that_leads_to_zero_model() -> None:
-    with pytest.raises(ValueError, match=r"a model without features is zero_model\(\)"):
-        build_network(Scaling((), np.zeros(0), np.zeros(0)))
 
 
 def test_zero_model_gives_zero_and_is_not_saved(tmp_path: Path) -> None:
@@ -332,3 +238,87 @@ def test_equal_models_are_equal_bytes(tmp_path: Path) -> None:
     ids = re.findall(r'"shared_object_id": (\d+)', config)
     assert ids  # Keras writes memory addresses, which another process has elsewhere
     assert {int(number) for number in ids} == set(range(len(set(ids))))
+
+
+def model_of_boars(**metadata: object) -> LogOddsModel:
+    """With an embedding of one number: relu(x + number of the individual), 10 for boar a and 20 for boar b."""
+    scaling = Scaling(("x",), np.zeros(1), np.ones(1))
+    network = build_network(scaling, units=(1,), n_individuals=2, embedding_size=1)
+    network.get_layer("embedding").set_weights([np.array([[0.0], [10.0], [20.0]])])
+    network.get_layer("hidden_1").set_weights([np.array([[1.0], [1.0]]), np.zeros(1)])
+    network.get_layer("log_odds").set_weights([np.ones((1, 1))])
+    return LogOddsModel(network, ("x",), {"individuals": ["boar a", "boar b"], **metadata})
+
+
+def of_individuals(*names: str) -> ChoiceSets:
+    """A decision of two choices, x = 1 and x = 2, for each individual."""
+    n = len(names)
+    decisions = pd.DataFrame({"individual": list(names), "decision": range(n)})
+    return ChoiceSets(decisions, 2 * np.arange(n + 1), [1, 2] * n, 2 * np.arange(n), {"x": [1.0, 2.0] * n})
+
+
+def test_embedding_is_that_of_the_individual_and_of_the_population_for_one_never_seen() -> None:
+    values = model_of_boars().log_odds(of_individuals("boar b", "boar z", "boar a"))
+    assert values.tolist() == [21, 22, 1, 2, 11, 12]
+
+
+def test_individuals_are_found_by_name_after_saving(tmp_path: Path) -> None:
+    cs = of_individuals("boar b", "boar z", "boar a")
+    save_model(model_of_boars(), tmp_path / "boars.keras")
+    again = load_model(tmp_path / "boars.keras")
+    assert again.individuals == ("boar a", "boar b")
+    assert again.log_odds(cs).tolist() == [21, 22, 1, 2, 11, 12]
+
+
+def test_model_with_an_embedding_but_without_its_individuals_is_an_error() -> None:
+    network = model_of_boars().network
+    with pytest.raises(ValueError, match=r"must take \(row, feature\) with 1 features \(x\); it takes \(None, 2\)"):
+        LogOddsModel(network, ("x",))
+    with pytest.raises(ValueError, match=r"2 features \(x, y\) and the number of the individual; it takes \(None, 2\)"):
+        LogOddsModel(network, ("x", "y"), {"individuals": ["boar a"]})
+    with pytest.raises(ValueError, match="individuals must be distinct; got boar a more than once"):
+        LogOddsModel(network, ("x",), {"individuals": ["boar a", "boar a"]}).log_odds(of_individuals("boar a"))
+
+
+def two_outputs(first: float, second: float) -> keras.Model:
+    """Log-odds first x and second x."""
+    inputs = keras.Input((1,))
+    layer = keras.layers.Dense(2, use_bias=False)
+    network = keras.Model(inputs, layer(inputs))
+    layer.set_weights([np.array([[first, second]])])
+    return network
+
+
+def test_mean_probability_by_hand() -> None:
+    # x = 1, 2. Member 1: odds 1 : 3, p = 1/4, 3/4. Member 2: odds 1 : 1. Mean: 3/8, 5/8.
+    model = LogOddsModel(two_outputs(np.log(3), 0), ("x",), {"combine": "mean_probability"})
+    np.testing.assert_allclose(np.exp(model.log_odds(of_individuals("a", "b"))), [3 / 8, 5 / 8] * 2, rtol=1e-6)
+
+
+def test_mean_probability_holds_where_probabilities_underflow() -> None:
+    # p of x = 1 is exp(-2000) for member 1 and exp(-3000) for member 2: the mean is half the larger.
+    model = LogOddsModel(two_outputs(2000, 3000), ("x",), {"combine": "mean_probability"})
+    np.testing.assert_allclose(model.log_odds(of_individuals("a")), [-2000 - np.log(2), 0], rtol=1e-12)
+
+
+def test_mean_probability_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 9, size=30))])
+    x = rng.normal(size=offsets[-1]).astype(np.float32)
+    decisions = pd.DataFrame({"individual": "a", "decision": range(30)})
+    cs = ChoiceSets(decisions, offsets, np.arange(len(x)), offsets[:-1], {"x": x})
+    model = LogOddsModel(two_outputs(1, -2), ("x",), {"combine": "mean_probability"})
+    whole = model.log_odds(cs)
+    p = np.mean([np.exp(grouped_log_softmax(slope * x.astype(float), offsets)) for slope in (1, -2)], axis=0)
+    np.testing.assert_allclose(np.exp(whole), p, rtol=1e-5)
+    for block in (1, 3, 10):
+        monkeypatch.setattr(model_module, "BLOCK_ROWS", block)
+        np.testing.assert_allclose(model.log_odds(cs), whole, rtol=1e-6)
+    assert model.log_odds(cs.filter(np.zeros(30, dtype=bool))).shape == (0,)
+
+
+def test_network_of_several_outputs_needs_a_way_to_combine_them() -> None:
+    with pytest.raises(ValueError, match=r"log-odds \(row, 1\), or \(row, member\) .*; it gives \(None, 2\)"):
+        LogOddsModel(two_outputs(1, 2), ("x",))
+    with pytest.raises(ValueError, match="combine must be mean_log_odds or mean_probability; got 'median'"):
+        LogOddsModel(two_outputs(1, 2), ("x",), {"combine": "median"})

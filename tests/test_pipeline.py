@@ -110,7 +110,9 @@ def refused(mimic: Mimic, study: Study) -> str:
     assert text == ""
     assert err.startswith("mimic: ")
     assert "Traceback" not in err
-    assert set(study.folder.rglob("*")) == before
+    # The registry may have been opened to look for runs; it is no output, and has none.
+    left = {path for path in study.folder.rglob("*") if "registry" not in path.parts}
+    assert left == before
     return err
 
 

@@ -36,7 +36,7 @@ REQUIRED_FILES = [
     "whitepaper/README.md",
 ]
 
-EXTRAS = {"dev", "html", "raster", "scale", "whitepaper"}
+EXTRAS = {"dev", "html", "postgres", "raster", "scale", "whitepaper"}
 
 # Absolute paths that exist on somebody's machine only. Written in pieces, or this file would be its own offender.
 MACHINE_PATH = re.compile(r"(?<![\w.~)}>-])/(?:" + "|".join(["work", "tmp", "root", "home", "Users", "opt"]) + r")/")

@@ -18,15 +18,17 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 
 from mimic import training
 from mimic.callbacks import HISTORY_COLUMNS, BestEpoch, TrueLoss
 from mimic.contrasts import contrast_loss, decision_weights, exact_contrasts
-from mimic.model import load_model, save_model
+from mimic.core import scale_rows
+from mimic.engine import Minibatches
+from mimic.model import build_network, fit_scaling, load_model, save_model
+from mimic.prepared import prepare_training
 from mimic.probability import grouped_log_softmax, selected_log_probability
 from mimic.schema import ChoiceSets
-from mimic.training import TrainingOptions, TrainingResult, train
+from mimic.training import DivergenceError, TrainingOptions, TrainingResult, train
 
 FEATURES = ("x", "y")
 TRUTH = np.array([1.5, -0.8])
@@ -163,45 +165,51 @@ def test_clipped_gradient_moves_the_weights_no_further() -> None:
     assert steps[1] == pytest.approx(1e-3, rel=1e-3)
 
 
-def seen_batches(monkeypatch: pytest.MonkeyPatch, seed: int) -> np.ndarray:
+def seen_batches(seed: int) -> np.ndarray:
     """(epoch, batch, decision): the decisions of each minibatch in three epochs of 10 decisions, batches of 4."""
     seen: list[np.ndarray] = []
-
-    def spy(self: Any, decisions: Any) -> None:
-        tf.py_function(lambda d: seen.append(d.numpy()), [decisions], [])
-
-    monkeypatch.setattr(training._Trainer, "_step", spy)
-    train(simulate(2, 10, 0), None, FEATURES, linear(epochs=3, batch_decisions=4, seed=seed))
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(found[0].minibatches.order(epoch).numpy())
+    )
+    found: list[Any] = []
+    look.set_model = found.append  # type: ignore[method-assign]
+    train(simulate(2, 10, 0), None, FEATURES, linear(epochs=3, batch_decisions=4, seed=seed), callbacks=[look])
     return np.reshape(seen, (3, 3, 4))
 
 
-def test_every_decision_is_in_one_minibatch_of_an_epoch_and_epochs_are_shuffled_anew(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    batches = seen_batches(monkeypatch, seed=1)
+def test_every_decision_is_in_one_minibatch_of_an_epoch_and_epochs_are_shuffled_anew() -> None:
+    batches = seen_batches(seed=1)
     # 10 is the padded decision without weight, and fills the last batch only.
     np.testing.assert_array_equal(np.sort(batches.reshape(3, -1), axis=1), [[*range(10), 10, 10]] * 3)
     assert (batches[:, -1, -2:] == 10).all()
     assert len({tuple(epoch.ravel()) for epoch in batches}) == 3
-    np.testing.assert_array_equal(batches, seen_batches(monkeypatch, seed=1))
-    assert (batches != seen_batches(monkeypatch, seed=2)).any()
+    np.testing.assert_array_equal(batches, seen_batches(seed=1))
+    assert (batches != seen_batches(seed=2)).any()
+
+
+def minibatches(cs: ChoiceSets, options: TrainingOptions) -> Minibatches:
+    """What the engine runs over."""
+    data = prepare_training(cs, None, FEATURES, options)
+    return training._counted(data, options, [0, 1, 2, 3]).minibatches(options, 0)
 
 
 def test_sampled_contrasts_are_weights_on_the_drawn_rows_only() -> None:
     cs = simulate(3, 40, 5, faults=True)
     options = TrainingOptions(loss="contrast_sampled", decisions_per_individual=3, alternatives_per_decision=2)
-    packed = training._pack(cs, FEATURES, options, np.random.default_rng(0))
-    counts = packed.row_weights * len(set(cs.individuals)) * 3 * 2
+    packed = minibatches(cs, options)
+    weights, rows, starts = packed.row_weights.numpy(), packed.rows.numpy(), packed.starts.numpy()
+    counts = weights * len(set(cs.individuals)) * 3 * 2
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-5)
-    assert packed.row_weights.sum() == pytest.approx(1, abs=1e-6)
+    assert weights.sum() == pytest.approx(1, abs=1e-6)
     # Selected rows come first and have no weight; every other row was drawn.
-    first = packed.starts[:-1]
-    assert (packed.row_weights[first] == 0).all()
-    assert (np.delete(packed.row_weights[:-1], first) > 0).all()
-    assert len(packed.rows) - 1 < cs.n_rows
-    np.testing.assert_array_equal(packed.sizes[:-1], np.diff(packed.starts))
-    selected = cs.matrix(FEATURES)[cs.selected[cs.selected >= 0]]
-    assert {tuple(row) for row in packed.rows[first]} <= {tuple(row) for row in selected}
+    first = starts[:-1]
+    assert (weights[first] == 0).all()
+    assert (np.delete(weights, first) > 0).all()
+    assert len(rows) < cs.n_rows
+    np.testing.assert_array_equal(packed.sizes.numpy(), [*np.diff([*first, len(rows)]), 0])
+    scaled = scale_rows(build_network(fit_scaling(cs, FEATURES), units=()), cs.matrix(FEATURES)).numpy()
+    selected = scaled[cs.selected[cs.selected >= 0]]
+    assert {tuple(row) for row in rows[first]} <= {tuple(row) for row in selected}
 
 
 # ----------------------------------------------------------------------------- recovery
@@ -312,11 +320,39 @@ def test_losses_are_evaluated_every_so_many_epochs_and_after_the_last() -> None:
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_divergence_in_the_first_epoch_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"the loss is not finite in epoch 1\. Try a learning_rate below 1e\+30"):
+    with pytest.raises(
+        ValueError, match=r"not finite in epoch 1, minibatch \d \(where [xy] runs .* below 1e\+30"
+    ) as error:
         train(
             simulate(2, 30, 0), None, FEATURES,
             TrainingOptions(units=(8,), optimizer="sgd", learning_rate=1e30, epochs=3, batch_decisions=5),
         )  # fmt: skip
+    assert isinstance(error.value, DivergenceError)
+    assert error.value.history["epoch"].tolist() == [1]
+
+
+def test_divergence_names_the_minibatch_and_the_feature_that_lies_farthest_in_it() -> None:
+    cs = simulate(2, 40, 1)
+    y = cs.features["y"].copy()
+    y[0] = 1e4  # 13 standard deviations from the mean
+    options = TrainingOptions(units=(8,), epochs=2, batch_decisions=10, optimizer="sgd", learning_rate=1e30)
+    found: list[Any] = []
+    spy = keras.callbacks.LambdaCallback()
+    spy.set_model = found.append  # type: ignore[method-assign]
+    with pytest.raises(DivergenceError) as error:
+        train(cs.with_features({"y": y}), None, FEATURES, options, callbacks=[spy])
+    divergence = error.value.divergence
+    batches = found[0].minibatches
+    decisions = batches.order(divergence.epoch - 1).numpy()[divergence.minibatch - 1]
+    rows = np.concatenate(
+        [batches.rows.numpy()[s : s + n] for s, n in zip(*(a.numpy()[decisions] for a in (batches.starts, batches.sizes)), strict=True)]
+    )  # fmt: skip
+    feature = FEATURES.index(divergence.feature)
+    assert feature == np.abs(rows).max(axis=0).argmax()
+    scaling = fit_scaling(cs.with_features({"y": y}), FEATURES)
+    ends = np.array([rows[:, feature].min(), rows[:, feature].max()])
+    expected = scaling.mean[feature] + scaling.scale[feature] * ends
+    np.testing.assert_allclose([divergence.low, divergence.high], expected, rtol=1e-5)
 
 
 class Spoil(keras.callbacks.Callback):
@@ -329,7 +365,9 @@ class Spoil(keras.callbacks.Callback):
 
 def test_later_divergence_warns_and_keeps_the_best_epoch() -> None:
     cs = simulate(2, 60, 1)
-    with pytest.warns(RuntimeWarning, match=r"not finite in epoch 4; the weights of epoch [123] are kept"):
+    with pytest.warns(
+        RuntimeWarning, match=r"not finite in epoch 4, minibatch 1 .*; the weights of epoch [123] are kept"
+    ):
         result = train(cs, None, FEATURES, TrainingOptions(units=(), epochs=9), callbacks=[Spoil()])
     assert len(result.history) == 4
     assert np.isnan(result.history["true_contrast_loss"].iloc[-1])
@@ -448,7 +486,7 @@ def test_best_epoch_before_any_epoch_restores_nothing() -> None:
     best.set_model(model)
     before = model.get_weights()
     best.restore()
-    assert best.best_epoch == 0
+    assert best.best_epoch is None
     assert best.history.empty
     np.testing.assert_array_equal(before[0], model.get_weights()[0])
 
@@ -492,19 +530,19 @@ def test_equal_seeds_give_equal_bits_here_and_in_a_fresh_process(root: Path) -> 
     assert done.stdout.split()[-1] == first
 
 
-def test_every_use_of_randomness_reads_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_use_of_randomness_reads_the_seed() -> None:
     cs = simulate(2, 30, 0)
-    drawn: list[np.ndarray] = []
-    pack = training._pack
-
-    def spy(*args: Any) -> Any:
-        packed = pack(*args)
-        drawn.append(packed.row_weights)
-        return packed
-
     options = linear(loss="contrast_sampled", decisions_per_individual=20, alternatives_per_decision=1)
-    monkeypatch.setattr(training, "_pack", spy)
-    start = [weights_of(train(cs, None, FEATURES, dataclasses.replace(options, seed=seed))) for seed in (1, 1, 2)]
+    drawn: list[np.ndarray] = []
+
+    def look(model: Any) -> None:
+        drawn.append(model.minibatches.row_weights.numpy())
+
+    start = []
+    for seed in (1, 1, 2):
+        spy = keras.callbacks.LambdaCallback()
+        spy.set_model = look  # type: ignore[method-assign]
+        start.append(weights_of(train(cs, None, FEATURES, dataclasses.replace(options, seed=seed), callbacks=[spy])))
     np.testing.assert_array_equal(start[0], start[1])
     assert (np.round(start[0], 3) != np.round(start[2], 3)).any()
     np.testing.assert_array_equal(drawn[0], drawn[1])

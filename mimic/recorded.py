@@ -1,0 +1,60 @@
+"""What a run computes into the registry, and back out of it: evaluations computed once, figures with their runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mimic.configuration import Configuration
+from mimic.experiment import TRUTH, Fit, assess
+from mimic.identity import choices_id, code_version
+from mimic.registry import Registry
+from mimic.schema import ChoiceSets
+
+__all__ = ["assess_once", "record_figures"]
+
+_EVALUATION = ("evaluation",)
+
+
+def assess_once(
+    configuration: Configuration, choice_sets: ChoiceSets, fit: Fit, registry: str | Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of `mimic.experiment.assess`: from the registry where they were computed before.
+
+    What decides about them is in their key: the data, the runs behind each model, the groups and the code.
+    """
+    opened = Registry(registry)
+    key: dict[str, Any] = {
+        "data": choices_id(choice_sets, list(choice_sets.features), context=list(map(str, choice_sets.decisions))),
+        "models": {name: fit.runs.get(name, []) for name in fit.log_odds},
+        "groups": configuration.groups.model_dump(mode="json"),
+        "code": code_version(roots=_EVALUATION),
+    }
+    if TRUTH in fit.log_odds:
+        key["truth"] = hashlib.sha256(fit.log_odds[TRUTH].tobytes()).hexdigest()
+    runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
+    found = [opened.find_evaluation({**key, "table": table}) for table in ("groups", "shares")]
+    if found[0] is not None and found[1] is not None:
+        return found[0], found[1]
+    groups, shares = assess(configuration, choice_sets, fit.log_odds)
+    for name, table in (("groups", groups), ("shares", shares)):
+        opened.record_evaluation({**key, "table": name}, table, runs, replace=True)
+    return groups, shares
+
+
+def record_figures(registry: str | Path, configuration: Configuration, fit: Fit, figures: Sequence[Path]) -> None:
+    """Every figure with the experiment it shows and the runs behind it."""
+    opened = Registry(registry)
+    runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
+    for path in figures:
+        opened.record_figure(
+            path,
+            name=f"{configuration.name}_{path.stem}",
+            caption=f"{path.stem} of the experiment {configuration.name}",
+            annotations={"experiment": configuration.name},
+            runs=runs,
+        )
