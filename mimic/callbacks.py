@@ -219,36 +219,37 @@ class BestEpoch(keras.callbacks.Callback):
         self._weights, self._rows = list(state["weights"]), list(state["rows"])
 
 
-class LowerRate(keras.callbacks.ReduceLROnPlateau):
-    """Keras' ReduceLROnPlateau that passes over epochs without the monitored loss, and can be taken up again."""
+class LowerRate(keras.callbacks.Callback):
+    """Multiplies the learning rate by a factor after some epochs without a new minimum of the monitored log.
+
+    As Keras' ReduceLROnPlateau, but epochs without the log are passed over, and it can be taken up again.
+    """
 
     def __init__(self, monitor: str, plateau: Plateau) -> None:
-        super().__init__(
-            monitor=monitor,
-            factor=plateau.factor,
-            patience=plateau.patience,
-            min_lr=plateau.min_learning_rate,
-            min_delta=0.0,
-            mode="min",
-        )
-        self._taken_up: dict[str, Any] | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        super().on_train_begin(logs)
-        if self._taken_up is not None:
-            self.best, self.wait = self._taken_up["best"], self._taken_up["wait"]
+        super().__init__()
+        self.monitor, self.plateau = monitor, plateau
+        self._best, self._waited = np.inf, 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if logs is not None and self.monitor in logs:
-            super().on_epoch_end(epoch, logs)
+        if logs is None or self.monitor not in logs:
+            return
+        loss = float(logs[self.monitor])
+        if loss < self._best:
+            self._best, self._waited = loss, 0
+            return
+        self._waited += 1
+        if self._waited >= self.plateau.patience:
+            lower = _learning_rate(self.model) * self.plateau.factor
+            self.model.optimizer.learning_rate = max(lower, self.plateau.min_learning_rate)
+            self._waited = 0
 
     def state(self) -> dict[str, Any]:
         """What to go on from; the learning rate itself is the optimizer's."""
-        return {"best": float(self.best), "wait": int(self.wait)}
+        return {"best": float(self._best), "waited": self._waited}
 
     def take_up(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave, when training begins."""
-        self._taken_up = dict(state)
+        """Go on from what `state` gave."""
+        self._best, self._waited = state["best"], state["waited"]
 
 
 def _log_odds(forward: Forward, blocks: Sequence[Any]) -> np.ndarray:

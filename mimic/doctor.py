@@ -112,7 +112,8 @@ def diagnose(
     - overfitting: the validation loss ends 3 % above its minimum while the training loss falls. A run that early
       stopping ended soon after its best epoch is not overfitting: it stopped by design.
     - underfitting: the training loss has stopped 1 % above what a table of feature bins has on unseen individuals.
-    - batch_too_small: between minibatches the stay probability has a standard deviation of 5 percentage points.
+    - batch_too_small: between minibatches the stay probability has a standard deviation of 5 percentage points. It is
+      told from the decisions and the batch alone; how much of it stays in the weights depends on the learning rate.
     - running_loss_misleads: the running loss lies 5 % off the true loss, beyond what the weights moved in an epoch.
 
     A run that diverges or oscillates is not judged on where it has arrived.
@@ -171,7 +172,7 @@ def _diverging(run: Curves) -> Verdict | None:
     clip = ""
     if np.isfinite(run.gradient_norm) and np.isfinite(run.gradient_norm_max):
         told.append(f"gradient norms are usually {run.gradient_norm:.2g} and at most {run.gradient_norm_max:.2g}")
-        clip = f", with gradient_clip_norm: {run.gradient_norm:.1g}"
+        clip = f", with gradient_clip_norm: {min(run.gradient_norm, 1.0):.1g}"
     return Verdict(
         "diverging",
         "; ".join(told) + ".",
@@ -344,8 +345,9 @@ def _batch_too_small(stay: StayFacts) -> Verdict | None:
     return Verdict(
         "batch_too_small",
         f"between minibatches of {stay.batch_decisions} decisions the share of contrasts that select to stay, "
-        f"{stay.contrast_share:.3f}, has a standard deviation of {stay.contrast_share_sd:.4f}; it makes the stay "
-        f"probability, {100 * stay.probability:.1f} %, uncertain by {100 * stay.error:.1f} percentage points.",
+        f"{stay.contrast_share:.3f}, has a standard deviation of {stay.contrast_share_sd:.4f}: one minibatch "
+        f"sees the stay probability, {100 * stay.probability:.1f} %, with an error of {100 * stay.error:.1f} percentage "
+        "points.",
         f"batch_decisions: {stay.decisions_for_one_point}, where that is 1 percentage point. Or let the learning rate "
         "fall to a tenth towards the end: a slower walk averages over more minibatches.",
         None,

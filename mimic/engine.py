@@ -86,7 +86,7 @@ def make_minibatches(
     n_decisions = len(rows.starts)
     n_batches = -(-n_decisions // options.batch_decisions)
     if options.batch_contrasts is not None:
-        n_batches = min(max(round(n_contrasts / options.batch_contrasts), 1), n_decisions)
+        n_batches = min(-(-n_contrasts // options.batch_contrasts), n_decisions)
     position = np.arange(len(row_weights), dtype=np.int32) - np.repeat(rows.starts, rows.sizes)
     rates = learning_rates(options, n_epochs=options.epochs, steps_per_epoch=n_batches)
     return Minibatches(

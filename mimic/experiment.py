@@ -24,7 +24,7 @@ from mimic.identity import choices_id, code_version
 from mimic.ledger import Ledger
 from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, ChoiceSets, examples, require_columns
 from mimic.splits import audit_split, split_individuals
-from mimic.sweep import Sweep, Trainee, monitor_of, outcome_table, trainee_of
+from mimic.sweep import Sweep, Trainee, monitor_of, outcome_table, require_one_finished, trainee_of
 from mimic.synthetic import read_truth, true_log_odds
 from mimic.tables import read_choice_table
 from mimic.tracks import clean_tracks, read_tracks, resample_tracks
@@ -292,7 +292,8 @@ def fit_models(
             data=choices_id(prepared.choice_sets, list(prepared.choice_sets.features)),
             code=code_version(),
         )
-        sweep = Sweep(
+        trainees = {name: _trainees(configuration, prepared.choice_sets, name) for name in configuration.models}
+        with Sweep(
             opened,
             str(registry),
             experiment,
@@ -302,12 +303,11 @@ def fit_models(
             retrain=retrain,
             before_training=before,
             progress=progress,
-        )
-        trainees = {name: _trainees(configuration, prepared.choice_sets, name) for name in configuration.models}
-        records, search = _search(configuration, sweep, trainees)
+        ) as sweep:
+            records, search = _search(configuration, sweep, trainees)
         reached = {m: [t for t in own if t.task.run in records] for m, own in trainees.items()}
         tables = {m: outcome_table(own, records) for m, own in reached.items() if own}
-        selections = {m: _select(reached[m], table) for m, table in tables.items()}
+        selections = {m: _select(reached[m], table, records) for m, table in tables.items()}
         before()
         models, chosen, runs = _models(configuration, opened, reached, selections, records)
         finals = [t for own in reached.values() for t in own]
@@ -372,12 +372,9 @@ def _search(
     return records, _below(spent)
 
 
-def _select(trainees: list[Trainee], table: pd.DataFrame) -> Selection:
-    model = trainees[0].member.model
-    try:
-        return select(table, monitor=monitor_of(trainees[0].task.options))
-    except ValueError as error:
-        raise ValueError(f"model {model}: {error}") from None
+def _select(trainees: list[Trainee], table: pd.DataFrame, records: Mapping[str, RunRecord]) -> Selection:
+    require_one_finished(trainees, records)
+    return select(table, monitor=monitor_of(trainees[0].task.options))
 
 
 def _models(

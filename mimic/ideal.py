@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import linalg, sparse, special
@@ -41,6 +41,8 @@ class IdealLoss:
         Of a table of zeros: ln 2, and the mean of ln n over choice sets of n.
     n_bins
         Bins that hold rows.
+    n_decisions
+        That the losses are of.
     bins
         Feature -> number of values that the bins tell apart; 1 where the feature is not used.
     exact
@@ -57,6 +59,7 @@ class IdealLoss:
     null_contrast: float
     null_decision: float
     n_bins: int
+    n_decisions: int
     bins: Mapping[str, int] = field(default_factory=dict)
     exact: bool = True
     penalty: float = 0.0
@@ -67,6 +70,7 @@ def ideal_losses(
     features: Sequence[str],
     *,
     max_bins: int = 256,
+    max_decisions: int = 100_000,
     penalty: float = 0.1,
     weighting: Weighting = "individual",
 ) -> IdealLoss:
@@ -81,6 +85,9 @@ def ideal_losses(
     max_bins
         Where there are more combinations of feature values than this, the features are binned, see
         `bin_features`.
+    max_decisions
+        Of more decisions than this, evenly spaced ones are taken: 100,000 are done in seconds, and give the losses of
+        all to about 0.001 nats.
     penalty
         A ridge on the table, in 1 / nats^2, as if one bin's log-odds came from a normal distribution of
         variance 1 / penalty: bins that hold one decision are then not rewarded with a loss of zero. 0 gives
@@ -91,8 +98,8 @@ def ideal_losses(
     Raises
     ------
     ValueError
-        If no selection is known, a feature is unknown or not finite, `max_bins` is less than 1 or the penalty is
-        negative.
+        If no selection is known, a feature is unknown or not finite, `max_bins` or `max_decisions` is less than 1, or
+        the penalty is negative.
 
     Notes
     -----
@@ -113,12 +120,13 @@ def ideal_losses(
     >>> round(ideal_losses(cs, ["deep"], penalty=0).contrast, 4)
     0.5623
     """
-    if max_bins < 1:
-        raise ValueError(f"max_bins must be 1 or more; got {max_bins}.")
+    for option, value in (("max_bins", max_bins), ("max_decisions", max_decisions)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more; got {value}.")
     if not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"penalty must be 0 or more, in 1 / nats^2; got {penalty}.")
     _check(cs, features)
-    cs = cs.filter(cs.selected >= 0)
+    cs = _take(replace(cs, features={name: cs.features[name] for name in features}), max_decisions)
     if cs.n_decisions == 0:
         raise ValueError("expected decisions with a known selection to find the ideal loss of; got none.")
     bin_of_row, bins, exact = bin_features(cs, features, max_bins=max_bins)
@@ -133,6 +141,7 @@ def ideal_losses(
         null_contrast=float(np.log(2)),
         null_decision=float(np.sum(weights * np.log(cs.n_choices))),
         n_bins=n_bins,
+        n_decisions=cs.n_decisions,
         bins=bins,
         exact=exact,
         penalty=penalty,
@@ -167,6 +176,14 @@ def bin_features(
     levels = _search(cs, steps, max_bins)
     chosen = {name: steps[name][level] for name, level in levels.items()}
     return _joint(list(chosen.values()), cs.n_rows), {n: int(c.max()) + 1 for n, c in chosen.items()}, False
+
+
+def _take(cs: ChoiceSets, max_decisions: int) -> ChoiceSets:
+    """Evenly spaced decisions whose selection is known, so many at most."""
+    known = np.flatnonzero(cs.selected >= 0)
+    keep = np.zeros(cs.n_decisions, dtype=bool)
+    keep[known[:: max(1, -(-len(known) // max_decisions))]] = True
+    return cs.filter(keep)
 
 
 def _check(cs: ChoiceSets, features: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from mimic.model import LogOddsModel
     from mimic.training import TrainingOptions, TrainingResult
 
-__all__ = ["LOSSES", "Task", "Trained", "WorkerData", "check_tasks", "open_data", "save_data", "train_member"]
+__all__ = ["LOSSES", "Task", "Trained", "WorkerData", "check_tasks", "open_data", "train_member"]
 
 LOSSES = ("true_contrast_loss", "true_decision_loss", "val_true_contrast_loss", "val_true_decision_loss")
 
@@ -93,22 +92,9 @@ class WorkerData:
     registry: str | None = None
 
 
-def save_data(choice_sets: ChoiceSets, path: Path) -> None:
-    """Write choice sets for the workers of this machine to read, each for itself."""
-    with path.open("wb") as file:
-        pickle.dump(choice_sets, file, protocol=5)
-
-
-def open_data(source: str | ChoiceSets, registry: str | None) -> WorkerData:
-    """The setup of a worker: choice sets from a file of `save_data`, or as they were sent."""
-    choice_sets = source if isinstance(source, ChoiceSets) else _read_data(Path(source))
+def open_data(choice_sets: ChoiceSets, registry: str | None) -> WorkerData:
+    """The setup of a worker."""
     return WorkerData(choice_sets.split(TRAIN), choice_sets.split(VALIDATION), registry)
-
-
-def _read_data(path: Path) -> ChoiceSets:
-    with path.open("rb") as file:
-        choice_sets: ChoiceSets = pickle.load(file)
-    return choice_sets
 
 
 def check_tasks(data: WorkerData, tasks: Sequence[Task]) -> str:
@@ -149,7 +135,8 @@ def _network(data: WorkerData, task: Task, options: TrainingOptions) -> Trained:
             result = train(data.training, data.validation, task.features, options, until=task.until, state=state)
     except DivergenceError as error:
         facts = {"diverged_epoch": error.divergence.epoch}
-        return Trained("diverged", error.history, None, dict.fromkeys(LOSSES, np.nan), facts, message=str(error))
+        message = f"training diverged: {error.divergence}"
+        return Trained("diverged", error.history, None, dict.fromkeys(LOSSES, np.nan), facts, message=message)
     best = result.history.loc[result.history["epoch"] == result.best_epoch].iloc[0]
     facts = dict(result.facts)
     if result.divergence is not None:
@@ -176,7 +163,8 @@ def _ensemble(data: WorkerData, task: Task, options: TrainingOptions) -> Trained
         result = train_ensemble(data.training, data.validation, task.features, options, **task.ensemble)
     except DivergenceError as error:
         facts = {"diverged_epoch": error.divergence.epoch}
-        return Trained("diverged", error.history, None, dict.fromkeys(LOSSES, np.nan), facts, message=str(error))
+        message = f"training diverged: {error.divergence}"
+        return Trained("diverged", error.history, None, dict.fromkeys(LOSSES, np.nan), facts, message=message)
     facts = {"n_members": len(result.members), "n_epochs": int(sum(len(one.history) for one in result.members))}
     return Trained("finished", result.history, None, _metrics(data, result.model), facts, _file(result.model))
 

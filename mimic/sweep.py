@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,7 +14,7 @@ from mimic.expressions import parse
 from mimic.grid import Member, epochs_spent, halving_rungs, members_table, survivors
 from mimic.ideal import IdealLoss, ideal_losses
 from mimic.identity import choices_id, code_version, run_id
-from mimic.members import Task, Trained, check_tasks, open_data, save_data, train_member
+from mimic.members import Task, Trained, check_tasks, open_data, train_member
 from mimic.registry import Registry
 from mimic.runrecords import RunRecord
 from mimic.schema import SPLIT, TRAIN, ChoiceSets
@@ -34,6 +31,7 @@ __all__ = [
     "monitor_of",
     "open_workers",
     "outcome_table",
+    "require_one_finished",
     "trainee_of",
 ]
 
@@ -42,7 +40,10 @@ _WORTH_A_PROCESS = 4
 # Above this many rows the ideal loss, and with it the verdict "underfitting", is left out: it takes minutes.
 ROWS_FOR_IDEAL = 2_000_000
 
-_TRAIN, _CHECK = "mimic.members:train_member", "mimic.members:check_tasks"
+# So many parts the check of the options is cut into, so that all workers get ready side by side.
+_N_CHECKS = 16
+
+_OPEN, _TRAIN, _CHECK = "mimic.members:open_data", "mimic.members:train_member", "mimic.members:check_tasks"
 _FUNCTIONS: dict[str, Callable[..., Any]] = {_TRAIN: train_member, _CHECK: check_tasks}
 
 Progress = Callable[[str, int, int, str], None]
@@ -106,10 +107,9 @@ def trainee_of(
     return Trainee(member, task, configuration, data, code)
 
 
-@contextmanager
 def open_workers(
     choice_sets: ChoiceSets, *, n_tasks: int, n_workers: int | None, cluster: str | None, registry: str
-) -> Iterator[Workers]:
+) -> Workers:
     """Workers that hold the choice sets: of a dask cluster, processes of this machine, or this very process.
 
     Parameters
@@ -120,19 +120,12 @@ def open_workers(
     if cluster is not None:
         from mimic.cluster import DaskWorkers
 
-        with DaskWorkers(cluster, setup=("mimic.members:open_data", (choice_sets, None))) as workers:
-            yield workers
-        return
+        return DaskWorkers(cluster, setup=(_OPEN, (choice_sets, None)))
     if n_workers is None:
-        n_workers = min(available_cpus(), n_tasks) if n_tasks >= _WORTH_A_PROCESS else 1
+        n_workers = available_cpus() if n_tasks >= _WORTH_A_PROCESS else 1
     if n_workers == 1:
-        yield _Here(choice_sets, registry)
-        return
-    with tempfile.TemporaryDirectory(prefix="mimic-") as folder:
-        path = Path(folder) / "choice_sets.pickle"
-        save_data(choice_sets, path)
-        with LocalWorkers(n_workers, setup=("mimic.members:open_data", (str(path), registry))) as workers:
-            yield workers
+        return _Here(choice_sets, registry)
+    return LocalWorkers(n_workers, setup=(_OPEN, (choice_sets, registry)))
 
 
 class _Here:
@@ -150,20 +143,24 @@ class _Here:
     def close(self) -> None:
         """Nothing to close."""
 
-    def run(self, function: str, tasks: Sequence[tuple[Any, ...]], *, affinity: object = None) -> Iterator[Done]:
-        """The tasks one after the other."""
-        for index, arguments in enumerate(tasks):
+    def run(
+        self, function: str, tasks: Sequence[tuple[Any, ...]], *, affinity: Sequence[Hashable] | None = None
+    ) -> Iterator[Done]:
+        """The tasks one after the other, those of a kind together."""
+        kinds = list(affinity or [None] * len(tasks))
+        for index in sorted(range(len(tasks)), key=lambda index: kinds.index(kinds[index])):
+            arguments = tasks[index]
             started = time.perf_counter()
             value: Any
             try:
                 value = _FUNCTIONS[function](self._data, *arguments)
-            except (ValueError, TypeError) as error:
+            except Exception as error:  # as in a worker process: it costs this task only
                 value = Failure(type(error).__name__, str(error))
             yield Done(index, value, time.perf_counter() - started)
 
 
 class Sweep:
-    """Trains what the registry does not have yet, and records it as it comes.
+    """Trains what the registry does not have yet, and records it as it comes. Use it in a `with` statement.
 
     Parameters
     ----------
@@ -198,6 +195,15 @@ class Sweep:
         self._before_training, self._progress = before_training, progress
         self._ideals: dict[tuple[str, ...], IdealLoss] = {}
         self._fresh: set[str] = set()
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Sweep:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
     def finish(self, trainees: Sequence[Trainee], *, what: str = "training") -> dict[str, RunRecord]:
         """Run id -> record, without its history, of every trainee, trained where needed.
@@ -205,26 +211,43 @@ class Sweep:
         Raises
         ------
         MemberFailure
-            If one cannot be trained. All others are trained and recorded before.
+            If one cannot be trained. All others are trained and recorded before, and its failure too.
         """
-        records = self.registry.find_runs([t.task.run for t in trainees])
-        if self._retrain:
-            records = {run: record for run, record in records.items() if run in self._fresh}
-        records = {run: record for run, record in records.items() if record.status != "failed"}
+        found = self.registry.find_runs([t.task.run for t in trainees])
+        records = {run: record for run, record in found.items() if self._will_do(record)}
         self.registry.record_uses(self.experiment, list(records))
         missing = list({t.task.run: t for t in trainees if t.task.run not in records}.values())
         self._say(what, trainees, records)
         if missing:
-            self._before_training()
-            with open_workers(
+            self._train(self._staff(len(missing)), missing, trainees, records, what)
+        return {t.task.run: records[t.task.run] for t in trainees}
+
+    def _will_do(self, record: RunRecord) -> bool:
+        """Whether a run that is recorded need not be trained again."""
+        if record.status == "failed" or (self._retrain and record.id not in self._fresh):
+            return False
+        # The weights of the last epoch serve nobody here.
+        return all(self._has_file(address) for role, address in record.files.items() if role != "last")
+
+    def _has_file(self, address: str) -> bool:
+        try:
+            return self.registry.file(address).is_file()
+        except FileNotFoundError:
+            return False
+
+    def _staff(self, n_tasks: int) -> Workers:
+        """The workers, who stay: they keep their data and their traced graphs."""
+        if self._workers is None or (isinstance(self._workers, _Here) and n_tasks >= _WORTH_A_PROCESS):
+            self._workers = open_workers(
                 self._choice_sets,
-                n_tasks=len(missing),
+                n_tasks=n_tasks,
                 n_workers=self._n_workers,
                 cluster=self._cluster,
                 registry=self._where,
-            ) as workers:
-                self._train(workers, missing, trainees, records, what)
-        return {t.task.run: records[t.task.run] for t in trainees}
+            )
+        if isinstance(self._workers, _Here):
+            self._before_training()
+        return self._workers
 
     def _train(
         self,
@@ -236,14 +259,18 @@ class Sweep:
     ) -> None:
         failures: list[tuple[Trainee, Failure]] = []
         # Before hours of training: what only TensorFlow's side can tell of the options.
-        for done in workers.run(_CHECK, [([t.task for t in missing],)]):
-            if done.value:
-                raise MemberFailure(str(done.value))
+        parts = [[t.task for t in missing[k::_N_CHECKS]] for k in range(min(_N_CHECKS, len(missing)))]
+        faults = {
+            done.index: str(done.value) for done in workers.run(_CHECK, [(part,) for part in parts]) if done.value
+        }
+        if faults:
+            raise MemberFailure(faults[min(faults)])
         kinds = [_architecture(t.task) for t in missing]
         for done in workers.run(_TRAIN, [(t.task,) for t in missing], affinity=kinds):
             trainee = missing[done.index]
             if isinstance(done.value, Failure):
                 failures.append((trainee, done.value))
+                self._record_failure(trainee, done.value, done.seconds)
                 continue
             records[trainee.task.run] = self._record(trainee, done.value, done.seconds)
             self.n_trained += 1
@@ -274,9 +301,27 @@ class Sweep:
             seconds=seconds,
             message=trained.message,
         )
-        self.registry.record_run(record, replace=self._retrain)
+        # What is there already was to be trained again, or another process was as fast: either is as good.
+        self.registry.record_run(record, replace=True)
         self._fresh.add(record.id)
         return record
+
+    def _record_failure(self, trainee: Trainee, failure: Failure, seconds: float) -> None:
+        record = RunRecord(
+            id=trainee.task.run,
+            experiment=self.experiment,
+            model=trainee.member.model,
+            configuration=trainee.configuration,
+            data=trainee.data,
+            code=trainee.code,
+            seed=trainee.member.seed,
+            status="failed",
+            seconds=seconds,
+            message=str(failure),
+        )
+        earlier = self.registry.find_run(record.id, history=False)
+        if earlier is None or earlier.status == "failed":  # never in the place of a training that went well
+            self.registry.record_run(record, replace=True)
 
     def _verdicts(self, trainee: Trainee, trained: Trained) -> list[Verdict]:
         if trainee.task.kind != "network" or trainee.task.until is not None:
@@ -317,6 +362,11 @@ class Sweep:
             One row a rung: rung, n_configurations, n_members, epochs (behind each member), epochs_spent.
         """
         epochs = int(trainees[0].member.training["epochs"])
+        if any(t.member.training["epochs"] != epochs for t in trainees):
+            raise ValueError(
+                f"model {trainees[0].member.model}: halving compares members after equal numbers of epochs; take "
+                "epochs out of the grid, or search it in full (search: {method: full})."
+            )
         n_seeds = len({t.member.seed for t in trainees})
         rungs = halving_rungs(
             len({t.member.configuration for t in trainees}), epochs, factor=factor, min_epochs=min(min_epochs, epochs)
@@ -327,7 +377,9 @@ class Sweep:
         for number, rung in enumerate(rungs, start=1):
             partial = [self._continued(t.up_to(rung.epochs), states.get(t.member.name)) for t in left]
             records = self.finish(partial, what=f"rung {number} of {len(rungs)}")
-            states = {t.member.name: records[t.task.run].files.get("state", "") for t in partial}
+            # What diverged starts anew, and diverges again: it has nothing to go on from.
+            done = [(t, records[t.task.run]) for t in partial]
+            states = {t.member.name: r.files.get("state", "") for t, r in done if r.status == "finished"}
             n_spent = len(partial) * rung.more_epochs
             rows.append(
                 {
@@ -339,6 +391,7 @@ class Sweep:
                 }
             )
             if number < len(rungs):
+                require_one_finished(partial, records)
                 table = outcome_table(partial, records)
                 kept = set(survivors(table, rung.n_kept, monitor=monitor_of(left[0].task.options)))
                 left = [t for t in left if t.member.configuration in kept]
@@ -365,6 +418,25 @@ def outcome_table(trainees: Sequence[Trainee], records: Mapping[str, RunRecord])
             "verdicts": ", ".join(record.verdicts),
         }
     return members_table([t.member for t in trainees], outcomes)
+
+
+def require_one_finished(trainees: Sequence[Trainee], records: Mapping[str, RunRecord]) -> None:
+    """See that not all members of a model diverged.
+
+    Raises
+    ------
+    ValueError
+        If they did: where the first of them did, and what to try.
+    """
+    own = [records[t.task.run] for t in trainees]
+    if any(record.status == "finished" for record in own):
+        return
+    first, many = trainees[0].member, len(own) > 1
+    place = f"all {len(own)} members; {first.name}: " if many else ""
+    raise ValueError(
+        f"model {first.model}: {place}{own[0].message}. Try a learning_rate below "
+        f"{first.training['learning_rate']:g} or a gradient_clip_norm."
+    )
 
 
 def find_verdicts(

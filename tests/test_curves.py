@@ -9,7 +9,7 @@ import pytest
 from mimic.curves import Curves, drop, end, noise, read_curves, share_of_rises, smooth
 from mimic.ideal import IdealLoss
 
-IDEAL = IdealLoss(0.2, 1.5, 0.22, 1.6, float(np.log(2)), 2.9, 4)
+IDEAL = IdealLoss(0.2, 1.5, 0.22, 1.6, float(np.log(2)), 2.9, 4, 100)
 
 
 def history(train: list[float], **columns: list[float]) -> pd.DataFrame:

@@ -211,6 +211,15 @@ def test_equal_values_share_a_bin_and_few_values_are_kept() -> None:
     assert rows["bin"].nunique() == len(rows[["x", "y"]].drop_duplicates()) == 15
 
 
+def test_of_many_decisions_evenly_spaced_ones_are_taken() -> None:
+    cs = ragged(n_decisions=301)
+    every_third = cs.filter(np.arange(301) % 3 == 0)
+    found = ideal_losses(cs, ["x"], max_decisions=120)
+    assert found.n_decisions == 101
+    assert found == ideal_losses(every_third, ["x"])
+    assert ideal_losses(cs, ["x"], max_decisions=301).n_decisions == 301
+
+
 def test_equal_data_give_equal_bits() -> None:
     cs = ragged()
     assert ideal_losses(cs, ["x", "y"]) == ideal_losses(cs, ["x", "y"])
@@ -224,6 +233,7 @@ def test_equal_data_give_equal_bits() -> None:
     [
         (["z"], {}, "expected the column z; got x, y"),
         (["x"], {"max_bins": 0}, "max_bins must be 1 or more; got 0"),
+        (["x"], {"max_decisions": 0}, "max_decisions must be 1 or more; got 0"),
         (["x"], {"penalty": -1.0}, "penalty must be 0 or more"),
         (["x"], {"weighting": "week"}, 'must be "individual" or "decision"'),
     ],
