@@ -65,10 +65,17 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         if end.code in (_INTERRUPTED, _TERMINATED):
-            sys.stderr.write("mimic: stopped; nothing was written.\n")
+            sys.stderr.write(f"mimic: stopped; {_left_behind(sys.argv[1:])}.\n")
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _left_behind(arguments: list[str]) -> str:
+    """What a stopped command has written."""
+    if arguments[:1] == ["run"]:
+        return "no run folder was written. Trainings that had ended are recorded: run it again, and it goes on"
+    return "nothing was written"
 
 
 @app.command("run")
@@ -82,6 +89,10 @@ def run_command(
         str | None, typer.Option(help="Train on a dask cluster: the address of its scheduler, tcp://HOST:8786.")
     ] = None,
     registry: RegistryOption = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(envvar="MIMIC_REGISTRY_FILES", help="Folder of the files, where the registry is a URL."),
+    ] = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train again what the registry has.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -93,6 +104,8 @@ def run_command(
     from mimic.configuration import load_configuration
     from mimic.runs import check_output
 
+    if cluster is not None and workers is not None:
+        raise ValueError("--workers are processes of this machine, and --cluster trains elsewhere; give one of them.")
     configuration = load_configuration(experiment)
     folder = out or Path("runs") / experiment.stem
     check_output(folder, overwrite=overwrite)
@@ -100,6 +113,7 @@ def run_command(
 
     training = Training(
         registry=registry,
+        files=files,
         n_workers=workers,
         cluster=cluster,
         retrain=retrain,

@@ -42,7 +42,9 @@ def consult(run: str, *, registry: str | None = None) -> list[dict[str, Any]]:
     if folder.is_dir():
         summary = load_summary(folder)
         ids = list(dict.fromkeys(one for several in summary.get("runs", {}).values() for one in several))
-        where = registry or summary.get("registry") or str(folder.parent / REGISTRY)
+        if not ids:
+            raise ValueError(f"{folder} has no trained network; give the --out of a mimic run that trained one.")
+        where = registry or _registry_of(folder, summary.get("registry"))
         choice_sets: ChoiceSets | None = load_choices(folder / "choices").split(TRAIN)
     else:
         where = registry or f"runs/{REGISTRY}"
@@ -55,6 +57,13 @@ def consult(run: str, *, registry: str | None = None) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"the registry {opened.name} has no run {', '.join(missing)}; name another with --registry.")
     return [_consultation(r, choice_sets) for r in records.values() if r.configuration.get("kind") == "network"]
+
+
+def _registry_of(folder: Path, named: str | None) -> str:
+    """Where the run says that it was recorded; beside the run, where both have been moved."""
+    if named is not None and ("://" in named or Path(named).is_dir()):
+        return named
+    return str(folder.resolve().parent / REGISTRY)
 
 
 def _consultation(record: RunRecord, choice_sets: ChoiceSets | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mimic.core import core_network
+from mimic.core import core_network, log_odds_of
 from mimic.options import TrainingOptions, build_optimizer, learning_rates
 from mimic.rows import LossRows
 
@@ -56,6 +56,12 @@ class Minibatches:
     @property
     def n_decisions(self) -> int:
         return int(self.starts.shape[0]) - 1
+
+    @property
+    def n_choices(self) -> int | None:
+        """Of every choice set, where all are of one size."""
+        sizes = self.sizes.numpy()[:-1]
+        return int(sizes[0]) if (sizes == sizes[0]).all() else None
 
     def order(self, epoch: int) -> Any:
         """(batch, decision): the decisions of every minibatch of an epoch, counted from 0."""
@@ -113,10 +119,13 @@ class Trainer(keras.Model):
     data for the next training. Results do not depend on what was trained before.
     """
 
-    def __init__(self, network: keras.Model, options: TrainingOptions) -> None:
+    def __init__(self, network: keras.Model, options: TrainingOptions, n_choices: int | None = None) -> None:
+        """For choice sets of `n_choices` each, or for ragged ones (None), which cost a tenth more."""
         super().__init__(name="trainer")
         self.network = network
         self.core = core_network(network)
+        self._log_odds = log_odds_of(self.core)
+        self._n_choices = n_choices
         self.minibatches: Minibatches | None = None
         self.bad_batch = -1
         self._is_softmax = options.loss == "softmax"
@@ -128,7 +137,7 @@ class Trainer(keras.Model):
         self.built = True
         n_inputs = self.core.input_shape[-1]
         self.forward = tf.function(
-            lambda rows: self.core(rows, training=False),
+            lambda rows: self._log_odds(rows, training=False),
             input_signature=[tf.TensorSpec((None, n_inputs), tf.float32)],
             jit_compile=False,
             autograph=False,
@@ -201,14 +210,14 @@ class Trainer(keras.Model):
         def step(number: Any, total: Any, norms: Any, largest: Any, bad: Any) -> tuple[Any, ...]:
             if self._is_scheduled:
                 self.optimizer.learning_rate.assign(rates[epoch * n_batches + number])
-            decisions = order[number]
-            first = tf.gather(starts, decisions)
-            row = tf.raw_ops.RaggedRange(starts=first, limits=first + tf.gather(sizes, decisions), deltas=1)[1]
             loss, norm = self._step(
-                tf.gather(rows, row),
-                tf.gather(position, row),
-                tf.gather(row_weights, row),
-                tf.gather(decision_weights, decisions),
+                rows,
+                position,
+                starts,
+                sizes,
+                row_weights,
+                tf.gather(decision_weights, order[number]),
+                order[number],
                 scale,
             )
             is_fine = tf.math.is_finite(loss) & tf.math.is_finite(norm)
@@ -225,11 +234,36 @@ class Trainer(keras.Model):
         )
         return total, norms / scale, largest, bad
 
-    def _step(self, x: Any, position: Any, row_weights: Any, decision_weights: Any, scale: Any) -> tuple[Any, Any]:
+    def _step(
+        self,
+        rows: Any,
+        position: Any,
+        starts: Any,
+        sizes: Any,
+        row_weights: Any,
+        decision_weights: Any,
+        decisions: Any,
+        scale: Any,
+    ) -> tuple[Any, Any]:
+        """One minibatch: its share in the weighted mean of all losses, and the norm of the gradient."""
         variables = self.network.trainable_variables
+        if self._n_choices is None:
+            first = tf.gather(starts, decisions)
+            row = tf.raw_ops.RaggedRange(starts=first, limits=first + tf.gather(sizes, decisions), deltas=1)[1]
+            x, position, weights = tf.gather(rows, row), tf.gather(position, row), tf.gather(row_weights, row)
+        else:
+            n_decisions = tf.shape(starts)[0] - 1
+            there = tf.minimum(decisions, n_decisions - 1)  # the decision without rows takes any, without weight
+            counts = tf.cast(decisions < n_decisions, tf.float32)
+            x = tf.gather(tf.reshape(rows, [n_decisions, self._n_choices * rows.shape[1]]), there)
+            x = tf.reshape(x, [-1, rows.shape[1]])
+            weights = tf.gather(tf.reshape(row_weights, [n_decisions, self._n_choices]), there) * counts[:, None]
         with tf.GradientTape() as tape:
-            log_odds = tf.squeeze(self.core(x, training=True), axis=1)  # (row,)
-            loss = self._loss(log_odds, position, row_weights, decision_weights)
+            log_odds = self._log_odds(x, training=True)  # (row, 1)
+            if self._n_choices is None:
+                loss = self._ragged_loss(tf.squeeze(log_odds, axis=1), position, weights, decision_weights)
+            else:
+                loss = self._loss(tf.reshape(log_odds, [-1, self._n_choices]), weights, decision_weights)
             # All weights together are 1: this makes the mean gradient of the minibatches that of the whole loss.
             minimized = loss * scale
             if self.core.losses:
@@ -239,13 +273,20 @@ class Trainer(keras.Model):
         self.optimizer.apply(gradients, variables)
         return loss, norm
 
-    def _loss(self, log_odds: Any, position: Any, row_weights: Any, decision_weights: Any) -> Any:
-        """The share of a minibatch in the weighted mean of all losses."""
+    def _loss(self, log_odds: Any, weights: Any, decision_weights: Any) -> Any:
+        """Of choice sets of one size: log-odds (decision, choice), the selected choice first."""
+        difference = log_odds - log_odds[:, :1]
+        if not self._is_softmax:
+            return tf.reduce_sum(weights * tf.nn.softplus(difference))
+        return tf.reduce_sum(decision_weights * tf.reduce_logsumexp(difference, axis=1))
+
+    def _ragged_loss(self, log_odds: Any, position: Any, weights: Any, decision_weights: Any) -> Any:
+        """Of choice sets of any size: log-odds (row,)."""
         # The selected row of a decision is its first: `position` rows before any other of it.
         selected = tf.gather(log_odds, tf.range(tf.shape(log_odds)[0]) - position)
         difference = log_odds - selected
         if not self._is_softmax:
-            return tf.reduce_sum(row_weights * tf.nn.softplus(difference))
+            return tf.reduce_sum(weights * tf.nn.softplus(difference))
         n_segments = tf.shape(decision_weights)[0]
         segment = tf.cumsum(tf.cast(position == 0, tf.int32)) - 1  # decisions without rows come last
         largest = tf.stop_gradient(tf.math.unsorted_segment_max(difference, segment, n_segments))

@@ -252,6 +252,7 @@ def fit_models(
     prepared: Prepared,
     *,
     registry: str | Path | None = None,
+    files: str | Path | None = None,
     n_workers: int | None = None,
     cluster: str | None = None,
     retrain: bool = False,
@@ -264,6 +265,8 @@ def fit_models(
     ----------
     registry
         Folder or URL where runs are recorded, and found again instead of being trained; None records nothing.
+    files
+        The folder of the models' files, where the registry is a URL.
     n_workers
         Processes that train side by side; 1 is this one. By default one a processor, where it is worth it.
         Results are the same, to the last bit, where TensorFlow runs on one thread here too.
@@ -285,7 +288,9 @@ def fit_models(
         if registry is None:
             registry = stack.enter_context(TemporaryDirectory(prefix="mimic-"))
         before = lru_cache(maxsize=1)(before_training)
-        opened = Registry(registry)
+        if "://" in str(registry) and files is None:
+            raise ValueError("a registry at a URL needs a folder for the files of models and figures: --files FOLDER.")
+        opened = Registry(registry, files=files)
         experiment = opened.record_experiment(
             name=configuration.name,
             configuration=configuration.model_dump(mode="json"),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mimic.groups import behavior_mask
+from mimic.labels import soft_selections
 from mimic.rows import loss_rows
 from mimic.schema import TRAIN, VALIDATION, ChoiceSets
 
@@ -101,14 +103,35 @@ def check_tasks(data: WorkerData, tasks: Sequence[Task]) -> str:
     """What Keras or mimic refuses in the options of the first task that is wrong; empty where none is."""
     from mimic.training import TrainingOptions
 
+    checked: set[str] = set()
     for task in tasks:
         if task.kind == "conditional_logit":
             continue
         try:
-            TrainingOptions(**task.options)
+            options = TrainingOptions(**task.options)
+            key = repr([task.features, options.weights, options.labels, options.augmentation, options.linear_skip])
+            if key not in checked:
+                _check_against_data(data.training, task.features, options)
+                checked.add(key)
         except (ValueError, TypeError) as error:
             return f"model {task.model}: {error}"
     return ""
+
+
+def _check_against_data(choice_sets: ChoiceSets, features: Sequence[str], options: TrainingOptions) -> None:
+    """Raise ValueError where options name what the data or the model do not have."""
+    for text in options.weights:
+        behavior_mask(choice_sets, text)
+    if options.labels:
+        soft_selections(choice_sets, options.labels)
+    named = {"augmentation": options.augmentation.features if options.augmentation else ()}
+    named["linear_skip"] = () if isinstance(options.linear_skip, bool) else options.linear_skip
+    for what, names in named.items():
+        unknown = [name for name in names if name not in features]
+        if unknown:
+            raise ValueError(
+                f"{what}: {', '.join(unknown)} is no feature of the model; these are {', '.join(features)}."
+            )
 
 
 def train_member(data: WorkerData, task: Task) -> Trained:
@@ -166,7 +189,8 @@ def _ensemble(data: WorkerData, task: Task, options: TrainingOptions) -> Trained
         message = f"training diverged: {error.divergence}"
         return Trained("diverged", error.history, None, dict.fromkeys(LOSSES, np.nan), facts, message=message)
     facts = {"n_members": len(result.members), "n_epochs": int(sum(len(one.history) for one in result.members))}
-    return Trained("finished", result.history, None, _metrics(data, result.model), facts, _file(result.model))
+    history = result.history.rename(columns={"member": "fold"})  # a member of the experiment is something else
+    return Trained("finished", history, None, _metrics(data, result.model), facts, _file(result.model))
 
 
 def _conditional_logit(data: WorkerData, task: Task) -> Trained:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mimic.configuration import Configuration
-from mimic.experiment import TRUTH, Fit, assess
+from mimic.experiment import Fit, assess
 from mimic.identity import choices_id, code_version
 from mimic.registry import Registry
 from mimic.schema import ChoiceSets
@@ -25,17 +25,20 @@ def assess_once(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables of `mimic.experiment.assess`: from the registry where they were computed before.
 
-    What decides about them is in their key: the data, the runs behind each model, the groups and the code.
+    What decides about them is in their key: the data, each model's log-odds, the groups and the code.
     """
     opened = Registry(registry)
+    groups_in_order = {name: list(groups.items()) for name, groups in configuration.groups.model_dump().items()}
     key: dict[str, Any] = {
         "data": choices_id(choice_sets, list(choice_sets.features), context=list(map(str, choice_sets.decisions))),
-        "models": {name: fit.runs.get(name, []) for name in fit.log_odds},
-        "groups": configuration.groups.model_dump(mode="json"),
+        # Lists, because the order of models and groups is that of the tables.
+        "models": [
+            [name, fit.runs.get(name, []), hashlib.sha256(log_odds.tobytes()).hexdigest()]
+            for name, log_odds in fit.log_odds.items()
+        ],
+        "groups": groups_in_order,
         "code": code_version(roots=_EVALUATION),
     }
-    if TRUTH in fit.log_odds:
-        key["truth"] = hashlib.sha256(fit.log_odds[TRUTH].tobytes()).hexdigest()
     runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
     found = [opened.find_evaluation({**key, "table": table}) for table in ("groups", "shares")]
     if found[0] is not None and found[1] is not None:
@@ -46,9 +49,16 @@ def assess_once(
     return groups, shares
 
 
-def record_figures(registry: str | Path, configuration: Configuration, fit: Fit, figures: Sequence[Path]) -> None:
-    """Every figure with the experiment it shows and the runs behind it."""
-    opened = Registry(registry)
+def record_figures(
+    registry: str | Path,
+    configuration: Configuration,
+    fit: Fit,
+    figures: Sequence[Path],
+    *,
+    files: str | Path | None = None,
+) -> None:
+    """Every figure with the experiment it shows and the runs behind it. `files` as in `mimic.registry.Registry`."""
+    opened = Registry(registry, files=files)
     runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
     for path in figures:
         opened.record_figure(

@@ -21,6 +21,9 @@ from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION
 
 __all__ = ["Training", "difference_table", "format_run", "run_to_folder"]
 
+# Of each model, so many configurations of its grid are printed.
+_MOST_CONFIGURATIONS = 10
+
 
 @dataclass(frozen=True)
 class Training:
@@ -28,13 +31,14 @@ class Training:
 
     Parameters
     ----------
-    registry
-        By default the folder `registry` beside the run.
+    registry, files
+        By default the folder `registry` beside the run. At a URL, it needs a folder for files.
     before_training
         Called when the data are ready and before anything imports TensorFlow, which a program may want to set up.
     """
 
     registry: str | Path | None = None
+    files: str | Path | None = None
     n_workers: int | None = None
     cluster: str | None = None
     retrain: bool = False
@@ -57,12 +61,18 @@ def run_to_folder(
     """
     training = training or Training()
     where = training.registry or out.parent / REGISTRY
+    if "://" not in str(where) and Path(where).resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f"the registry {where} would lie in the run folder {out}, which is written whole or not at all; choose "
+            "another --out or another --registry."
+        )
     with output_folder(out, overwrite=overwrite) as folder:
         prepared = prepare(configuration, progress=progress)
         fit = fit_models(
             configuration,
             prepared,
             registry=where,
+            files=training.files,
             n_workers=training.n_workers,
             cluster=training.cluster,
             retrain=training.retrain,
@@ -72,11 +82,12 @@ def run_to_folder(
         evaluation, shares = assess_once(configuration, prepared.choice_sets, fit, where)
         write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares}, registry=where)
         figures = draw_run(configuration, prepared, fit, evaluation, folder / "figures", progress)
-        record_figures(where, configuration, fit, [folder / "figures" / name for name in figures])
+        record_figures(where, configuration, fit, [folder / "figures" / name for name in figures], files=training.files)
     return {
         **summarize(configuration, prepared, fit, registry=where),
         "out": str(out),
         "n_trained": fit.n_trained,
+        "chosen": fit.chosen,
         "figures": [str(out / "figures" / name) for name in figures],
         "ledger": prepared.ledger.to_frame().to_dict(orient="records"),
         "evaluation": evaluation.to_dict(orient="records"),
@@ -137,7 +148,7 @@ def draw_run(
         if prepared.tracks is not None:
             keep(maps.draw_tracks(prepared.tracks, color_by=configuration.figures.color_by).figure, "tracks.png")
         if len(fit.history):
-            shown = fit.history[fit.history["member"].isin(set(fit.chosen.values()))]
+            shown = _by_fold(fit.history[fit.history["member"].isin(set(fit.chosen.values()))])
             keep(figures.draw_training_curves(shown, best_epoch=fit.best_epochs, colors=colors), "training.png")
         keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
@@ -145,6 +156,14 @@ def draw_run(
             axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")
             keep(axes.figure, "difference.png")
     return drawn
+
+
+def _by_fold(history: pd.DataFrame) -> pd.DataFrame:
+    """Histories in which each member of an ensemble is a model of its own, `NAME fold 1`."""
+    if "fold" not in history:
+        return history
+    names = [m if np.isnan(k) else f"{m} fold {k:.0f}" for m, k in zip(history["model"], history["fold"], strict=True)]
+    return history.assign(model=names)
 
 
 def format_run(result: dict[str, Any], out: Path) -> str:
@@ -161,6 +180,7 @@ def format_run(result: dict[str, Any], out: Path) -> str:
         "Validation, individuals weighing the same (evaluation.csv has the rest):",
         format_groups(table, leave_out=["split", "weighting", "mean_probability"]),
     ]
+    lines += _format_training(result)
     if result["shares"]:
         shares = pd.DataFrame(result["shares"])
         shares = shares[(shares["split"] == VALIDATION) & (shares["weighting"] == "individual")]
@@ -168,6 +188,50 @@ def format_run(result: dict[str, Any], out: Path) -> str:
     lines += ["", f"Models, choice sets and all tables are in {out}; the pictures are"]
     lines += [f"  {path}" for path in result["figures"]]
     return "\n".join(lines)
+
+
+def _format_training(result: dict[str, Any]) -> list[str]:
+    """What the grid, the search and the doctor have to say; nothing where there is nothing."""
+    chosen = [m for m in result["members"] if m["member"] in set(result["chosen"].values())]
+    lines = []
+    if result["selection"]:
+        lines += ["", "Validation loss over the seeds of a configuration, nats (spread = p90 - min; * is chosen):"]
+        lines += [_format_selection(pd.DataFrame(result["selection"]), {m["configuration"] for m in chosen})]
+    if result["search"]:
+        lines += ["", *_format_search(pd.DataFrame(result["search"]))]
+    verdicts = [f"  {m['member']}: {m['verdicts']}" for m in chosen if m["verdicts"]]
+    if verdicts:
+        lines += ["", f"The training doctor has seen (mimic doctor {result['out']} explains):", *verdicts]
+    return lines
+
+
+def _format_selection(selection: pd.DataFrame, chosen: set[str]) -> str:
+    """The configurations of each model with the lowest medians, and how many more there are."""
+    columns = ["configuration", "n_seeds", "n_diverged", "min", "median", "p90", "spread"]
+    if not selection["n_diverged"].any():
+        columns.remove("n_diverged")
+    best = selection.sort_values("median", kind="stable").groupby("model", sort=False).head(_MOST_CONFIGURATIONS)
+    shown = selection.loc[best.index.sort_values()]
+    marks = ["*" if name in chosen else " " for name in shown["configuration"]]
+    shown = shown[columns].assign(
+        configuration=[f"{m} {n}" for m, n in zip(marks, shown["configuration"], strict=True)]
+    )
+    width = shown["configuration"].str.len().max()
+    text = shown.assign(configuration=shown["configuration"].str.ljust(width)).to_string(
+        index=False, float_format="{:.4f}".format, justify="right"
+    )
+    n_more = len(selection) - len(shown)
+    return text + (f"\n  and {n_more} more with higher medians in selection.csv" if n_more else "")
+
+
+def _format_search(search: pd.DataFrame) -> list[str]:
+    """One line a model that was halved."""
+    lines = []
+    for model, rungs in search.groupby("model", sort=False):
+        spent, full = int(rungs["epochs_spent"].sum()), int(rungs["epochs_of_full_grid"].iloc[0])
+        steps = ", ".join(f"{n} to epoch {e}" for n, e in zip(rungs["n_members"], rungs["epochs"], strict=True))
+        lines.append(f"Halving of {model}: members {steps}; {spent:,} of {full:,} epochs ({spent / full:.0%}).")
+    return lines
 
 
 def _format_shares(shares: pd.DataFrame) -> str:

@@ -117,8 +117,14 @@ def summarize(
         },
         "best_epoch": fit.best_epochs if fit is not None else {},
         "runs": fit.runs if fit is not None else {},
-        "registry": None if registry is None else str(registry),
+        # From wherever it is asked for later; the password of a URL stays out of files.
+        "registry": None if registry is None else _place(registry),
     }
+
+
+def _place(registry: str | Path) -> str:
+    text = str(registry)
+    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1@", text) if "://" in text else os.path.abspath(text)
 
 
 def write_choices(folder: Path, configuration: Configuration, prepared: Prepared) -> dict[str, Any]:

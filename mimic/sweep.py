@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pandas as pd
 
 from mimic.doctor import Verdict, diagnose
 from mimic.expressions import parse
-from mimic.grid import Member, epochs_spent, halving_rungs, members_table, survivors
+from mimic.grid import Member, halving_rungs, members_table, survivors
 from mimic.ideal import IdealLoss, ideal_losses
 from mimic.identity import choices_id, code_version, run_id
 from mimic.members import Task, Trained, check_tasks, open_data, train_member
@@ -359,7 +360,8 @@ class Sweep:
         records
             Run id -> record of the members of the configurations that reached the last epoch.
         table
-            One row a rung: rung, n_configurations, n_members, epochs (behind each member), epochs_spent.
+            One row a rung: rung, n_configurations, n_members, epochs (behind each member), epochs_spent, and
+        epochs_of_full_grid.
         """
         epochs = int(trainees[0].member.training["epochs"])
         if any(t.member.training["epochs"] != epochs for t in trainees):
@@ -367,37 +369,38 @@ class Sweep:
                 f"model {trainees[0].member.model}: halving compares members after equal numbers of epochs; take "
                 "epochs out of the grid, or search it in full (search: {method: full})."
             )
-        n_seeds = len({t.member.seed for t in trainees})
         rungs = halving_rungs(
             len({t.member.configuration for t in trainees}), epochs, factor=factor, min_epochs=min(min_epochs, epochs)
         )
-        left, rows = list(trainees), []
+        # Between evaluations there is nothing to compare by, and one more of them might find another best epoch.
+        every = math.lcm(*(int(t.member.training["evaluate_every"]) for t in trainees))
+        left, rows, before = list(trainees), [], 0
         records: dict[str, RunRecord] = {}
         states: dict[str, str] = {}
         for number, rung in enumerate(rungs, start=1):
-            partial = [self._continued(t.up_to(rung.epochs), states.get(t.member.name)) for t in left]
+            end = min(-(-rung.epochs // every) * every, epochs)
+            partial = [self._continued(t.up_to(end), states.get(t.member.name)) for t in left]
             records = self.finish(partial, what=f"rung {number} of {len(rungs)}")
             # What diverged starts anew, and diverges again: it has nothing to go on from.
             done = [(t, records[t.task.run]) for t in partial]
             states = {t.member.name: r.files.get("state", "") for t, r in done if r.status == "finished"}
-            n_spent = len(partial) * rung.more_epochs
             rows.append(
                 {
                     "rung": number,
                     "n_configurations": len({t.member.configuration for t in partial}),
                     "n_members": len(partial),
-                    "epochs": rung.epochs,
-                    "epochs_spent": n_spent,
+                    "epochs": end,
+                    "epochs_spent": len(partial) * (end - before),
+                    "epochs_of_full_grid": len(trainees) * epochs,
                 }
             )
+            before = end
             if number < len(rungs):
                 require_one_finished(partial, records)
                 table = outcome_table(partial, records)
                 kept = set(survivors(table, rung.n_kept, monitor=monitor_of(left[0].task.options)))
                 left = [t for t in left if t.member.configuration in kept]
-        count = epochs_spent(rungs, n_seeds=n_seeds)
-        table = pd.DataFrame(rows).assign(epochs_of_full_grid=count.full)
-        return records, table
+        return records, pd.DataFrame(rows)
 
     def _continued(self, trainee: Trainee, state: str | None) -> Trainee:
         if not state:
@@ -432,7 +435,7 @@ def require_one_finished(trainees: Sequence[Trainee], records: Mapping[str, RunR
     if any(record.status == "finished" for record in own):
         return
     first, many = trainees[0].member, len(own) > 1
-    place = f"all {len(own)} members; {first.name}: " if many else ""
+    place = f"all {len(own)} members diverged, and the first, {first.name}: " if many else ""
     raise ValueError(
         f"model {first.model}: {place}{own[0].message}. Try a learning_rate below "
         f"{first.training['learning_rate']:g} or a gradient_clip_norm."

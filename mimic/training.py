@@ -203,9 +203,10 @@ def _train(
     state: Mapping[str, Any] | None,
 ) -> TrainingResult:
     seeds = np.random.SeedSequence(options.seed).generate_state(4).tolist()
-    network, trainer = _network(data, options, seeds[0])
     counted = _counted(data, options, seeds)
-    trainer.start(network, counted.minibatches(options, seeds[2] % 2**31), options.learning_rate)
+    minibatches = counted.minibatches(options, seeds[2] % 2**31)
+    network, trainer = _network(data, options, seeds[0], minibatches.n_choices)
+    trainer.start(network, minibatches, options.learning_rate)
     parts = {"": data.training, "val_": data.validation}
     true_loss = TrueLoss.of_rows(
         {prefix: (part.rows, part.tensor) for prefix, part in parts.items() if part is not None},
@@ -291,7 +292,9 @@ def network_weights(trainer: Trainer) -> list[np.ndarray]:
 # ---------------------------------------------------------------- the network and its trainer
 
 
-def _network(data: TrainingData, options: TrainingOptions, seed: int) -> tuple[keras.Model, Trainer]:
+def _network(
+    data: TrainingData, options: TrainingOptions, seed: int, n_choices: int | None
+) -> tuple[keras.Model, Trainer]:
     """A network with its initial weights, and the trainer of its architecture, traced before where possible."""
     linear = _linear(data, options)
     network = build_network(
@@ -312,12 +315,12 @@ def _network(data: TrainingData, options: TrainingOptions, seed: int) -> tuple[k
             [options.units, options.activation, options.dropout, options.l2],
             [None if linear is None else (linear != 0).tolist(), options.embedding_size, options.embedding_l2],
             [options.optimizer, dict(options.optimizer_arguments), options.weight_decay, options.gradient_clip_norm],
-            [options.loss == "softmax", options.schedule is not None],
+            [options.loss == "softmax", options.schedule is not None, n_choices],
         ],
         default=str,
     )
     if key not in _trainers:
-        _trainers[key] = Trainer(keras.models.clone_model(network), options)
+        _trainers[key] = Trainer(keras.models.clone_model(network), options, n_choices)
         while len(_trainers) > _N_TRAINERS:
             _trainers.popitem(last=False)
     _trainers.move_to_end(key)

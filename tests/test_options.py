@@ -455,3 +455,41 @@ def test_options_survive_as_plain_values() -> None:
         plateau=Plateau(3), augmentation=Augmentation(2, {"x": 0.1}), weights={"all": 2.0}, linear_skip=("x",)
     )
     assert TrainingOptions(**options.as_mapping()) == options
+
+
+# ----------------------------------------------------------------------------- choice sets of one size
+
+
+def uniform(n_decisions: int, seed: int) -> ChoiceSets:
+    """Five choices in every decision."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(5 * n_decisions, 2))
+    picked = (x @ [1.5, -0.8] + rng.gumbel(size=len(x))).reshape(-1, 5).argmax(axis=1)
+    who = np.sort(rng.integers(0, 3, size=n_decisions))
+    return ChoiceSets(
+        pd.DataFrame({"individual": [f"animal {i}" for i in who], "decision": np.arange(n_decisions)}),
+        np.arange(n_decisions + 1) * 5,
+        np.tile(np.arange(5), n_decisions),
+        np.arange(n_decisions) * 5 + picked,
+        {"x": x[:, 0], "y": x[:, 1]},
+    )
+
+
+@pytest.mark.parametrize("loss", ["contrast_exact", "softmax"])
+@pytest.mark.parametrize("batch_decisions", [7, 30, 1000])
+def test_choice_sets_of_one_size_take_the_short_way_to_the_same_losses(
+    loss: Any, batch_decisions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mimic import training
+    from mimic.engine import Minibatches
+
+    cs = uniform(67, 0)  # the last minibatch is filled up
+    options = small(loss=loss, batch_decisions=batch_decisions, epochs=3)
+    short = train(cs, cs, FEATURES, options)
+    assert {trainer._n_choices for trainer in training._trainers.values()} >= {5}
+    monkeypatch.setattr(Minibatches, "n_choices", property(lambda self: None))
+    ragged = train(cs, cs, FEATURES, options)
+    pd.testing.assert_frame_equal(short.history, ragged.history, rtol=1e-4)
+    frozen = train(cs, None, FEATURES, still(loss=loss, batch_decisions=batch_decisions)).history.iloc[0]
+    true = frozen["true_decision_loss" if loss == "softmax" else "true_contrast_loss"]
+    assert frozen["loss"] == pytest.approx(true, rel=2e-6)
