@@ -40,7 +40,9 @@ def measure(n_decisions: int) -> dict[str, float]:
     training = simulate(n_individuals, n_decisions, rng)
     validation = simulate(max(n_individuals // 10, 2), n_decisions // 10, rng, prefix="other")
     before, clock = peak_memory_mib(), Clock()
-    result = train(training, validation, FEATURES, TrainingOptions(epochs=EPOCHS, batch_decisions=512), callbacks=[clock])
+    result = train(
+        training, validation, FEATURES, TrainingOptions(epochs=EPOCHS, batch_decisions=512), callbacks=[clock]
+    )
     return {
         "seconds": clock.seconds_per_epoch,
         "peak": peak_memory_mib(),

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from mimic import __version__
-from mimic.configuration import Configuration, GroupsConfig, load_configuration
+from mimic.configuration import Configuration, load_configuration
 from mimic.experiment import Fit, Prepared
 from mimic.schema import ChoiceSets
+from mimic.sections import GroupsConfig
 from mimic.tables import load_choices, save_choices
 
 __all__ = [

@@ -71,6 +71,7 @@ LAYERS: dict[str, float] = {
     "ground": 8.2,
     "maps": 8.5,
     "grid": 8.9,
+    "sections": 8.9,
     "configuration": 9,
     "members": 9.6,
     "sweep": 9.7,
