@@ -184,7 +184,7 @@ def save_model(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"expected a folder to write {path.name} into; {path.parent} does not exist.")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        temporary = Path(folder) / path.name
+        temporary = Path(folder) / "network.keras"
         with _numpy_2_4():
             model.network.save(temporary)
         whole = Path(folder) / "whole.keras"

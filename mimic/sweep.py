@@ -45,6 +45,7 @@ ROWS_FOR_IDEAL = 2_000_000
 _N_CHECKS = 16
 
 _OPEN, _TRAIN, _CHECK = "mimic.members:open_data", "mimic.members:train_member", "mimic.members:check_tasks"
+_LINEAR = "conditional_logit"
 _FUNCTIONS: dict[str, Callable[..., Any]] = {_TRAIN: train_member, _CHECK: check_tasks}
 
 Progress = Callable[[str, int, int, str], None]
@@ -218,6 +219,8 @@ class Sweep:
         records = {run: record for run, record in found.items() if self._will_do(record)}
         self.registry.record_uses(self.experiment, list(records))
         missing = list({t.task.run: t for t in trainees if t.task.run not in records}.values())
+        # Linear models first: they take no time, and what they refuse is told before hours of training.
+        missing.sort(key=lambda t: t.task.kind != _LINEAR)
         self._say(what, trainees, records)
         if missing:
             self._train(self._staff(len(missing)), missing, trainees, records, what)
@@ -272,6 +275,8 @@ class Sweep:
             if isinstance(done.value, Failure):
                 failures.append((trainee, done.value))
                 self._record_failure(trainee, done.value, done.seconds)
+                if trainee.task.kind == _LINEAR:
+                    break
                 continue
             records[trainee.task.run] = self._record(trainee, done.value, done.seconds)
             self.n_trained += 1
