@@ -92,8 +92,8 @@ def case_grid(size: str, loss: str) -> dict[str, Any]:
         started = time.perf_counter()
         members = expand("study", options(loss, epochs=plan.grid_epochs), grid)
         trainees = [trainee_of(m, cs, kind="network", features=FEATURES, options=m.training) for m in members]
-        sweep = Sweep(Registry(folder), folder, "benchmark", cs, n_workers=N_WORKERS)
-        records = sweep.finish(trainees)
+        with Sweep(Registry(folder), folder, "benchmark", cs, n_workers=N_WORKERS) as sweep:
+            records = sweep.finish(trainees)
         seconds = time.perf_counter() - started
     best = [records[t.task.run].metrics["val_true_contrast_loss"] for t in trainees if _is_small(t.member.training)]
     return {"grid_seconds": seconds, "losses": best, "peak": peak_memory_mib()}

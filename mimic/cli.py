@@ -47,6 +47,10 @@ RegistryOption = Annotated[
         "registry beside the run.",
     ),
 ]
+FilesOption = Annotated[
+    Path | None,
+    typer.Option(envvar="MIMIC_REGISTRY_FILES", help="Folder of the files, where the registry is a URL."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output of mimic at this place.")]
 
 # What typer and shells make of Ctrl-C, and of a plain kill.
@@ -89,10 +93,7 @@ def run_command(
         str | None, typer.Option(help="Train on a dask cluster: the address of its scheduler, tcp://HOST:8786.")
     ] = None,
     registry: RegistryOption = None,
-    files: Annotated[
-        Path | None,
-        typer.Option(envvar="MIMIC_REGISTRY_FILES", help="Folder of the files, where the registry is a URL."),
-    ] = None,
+    files: FilesOption = None,
     retrain: Annotated[bool, typer.Option("--retrain", help="Train again what the registry has.")] = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -156,12 +157,13 @@ def evaluate_command(
 def doctor_command(
     run: Annotated[str, typer.Argument(help="The folder of a run, or the id of a run (or its beginning).")],
     registry: RegistryOption = None,
+    files: FilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what is wrong with a training, with its evidence and what to change; nothing where it is healthy."""
     from mimic.consultation import consult, format_consultations
 
-    found = consult(run, registry=registry)
+    found = consult(run, registry=registry, files=files)
     _answer({"run": run, "members": found}, as_json, lambda: format_consultations(found))
 
 

@@ -151,8 +151,9 @@ class Configuration(Strict):
 
     @property
     def seeds_models(self) -> dict[str, str]:
-        """Model -> the name of the ensemble of its seeds, where its grid has several seeds."""
-        several = [m for m in self.models if len({member.seed for member in self.members_of(m)}) > 1]
+        """Model -> the name of the ensemble of its seeds, where its grid has several and it is none already."""
+        single = [m for m, section in self.models.items() if section.ensemble is None]
+        several = [m for m in single if len({member.seed for member in self.members_of(m)}) > 1]
         return {model: f"{model}_seeds" for model in several}
 
     def to_yaml(self) -> str:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mimic.doctor import Verdict, diagnose, explain
-from mimic.ideal import ideal_losses
 from mimic.registry import Registry
 from mimic.runrecords import RunRecord
 from mimic.runs import REGISTRY, load_summary
-from mimic.schema import TRAIN, ChoiceSets
-from mimic.sweep import ROWS_FOR_IDEAL, find_verdicts
-from mimic.tables import load_choices
+from mimic.sweep import VERDICTS_FILE
 
 __all__ = ["consult", "format_consultations"]
 
 
-def consult(run: str, *, registry: str | None = None) -> list[dict[str, Any]]:
-    """What the doctor says of every network of a run, from the histories in the registry.
+def consult(run: str, *, registry: str | None = None, files: str | Path | None = None) -> list[dict[str, Any]]:
+    """What the doctor said of every network of a run when it was recorded.
 
     Parameters
     ----------
     run
-        A run folder: the members that its models are made of. Or the id of a run, or its beginning: then the ideal
-        loss is not known, and with it "underfitting" not seen.
-    registry
-        By default the one that the run folder names, or runs/registry.
+        A run folder: the members that its models are made of. Or the id of a run, or its beginning.
+    registry, files
+        By default the registry that the run folder names, or runs/registry.
 
     Returns
     -------
-    One mapping a network: run, model, seed, best_epoch, verdicts (name, since_epoch, evidence, advice, numbers).
+    One mapping a network or ensemble: run, model, seed, best_epoch, verdicts (name, since_epoch, evidence, advice,
+    numbers).
 
     Raises
     ------
@@ -44,19 +43,16 @@ def consult(run: str, *, registry: str | None = None) -> list[dict[str, Any]]:
         ids = list(dict.fromkeys(one for several in summary.get("runs", {}).values() for one in several))
         if not ids:
             raise ValueError(f"{folder} has no trained network; give the --out of a mimic run that trained one.")
-        where = registry or _registry_of(folder, summary.get("registry"))
-        choice_sets: ChoiceSets | None = load_choices(folder / "choices").split(TRAIN)
+        opened = Registry(registry or _registry_of(folder, summary.get("registry")), files=files, create=False)
     else:
-        where = registry or f"runs/{REGISTRY}"
-        ids, choice_sets = [run], None
-    opened = Registry(where, create=False)
-    if choice_sets is None:
+        opened = Registry(registry or f"runs/{REGISTRY}", files=files, create=False)
         ids = [opened.resolve(run)]
     records = opened.find_runs(ids, history=True)
     missing = [one for one in ids if one not in records]
     if missing:
         raise ValueError(f"the registry {opened.name} has no run {', '.join(missing)}; name another with --registry.")
-    return [_consultation(r, choice_sets) for r in records.values() if r.configuration.get("kind") == "network"]
+    examined = [r for r in records.values() if r.configuration.get("kind") in ("network", "ensemble")]
+    return [_consultation(record, opened) for record in examined]
 
 
 def _registry_of(folder: Path, named: str | None) -> str:
@@ -66,30 +62,26 @@ def _registry_of(folder: Path, named: str | None) -> str:
     return str(folder.resolve().parent / REGISTRY)
 
 
-def _consultation(record: RunRecord, choice_sets: ChoiceSets | None) -> dict[str, Any]:
-    options = record.configuration["training"]
-    if choice_sets is None:
-        verdicts = diagnose(record.history, options=options, facts=record.facts)
-    else:
-        features = record.configuration["features"]
-        ideal = ideal_losses(choice_sets, features) if choice_sets.n_rows <= ROWS_FOR_IDEAL else None
-        verdicts = find_verdicts(record.history, options, record.facts, choice_sets=choice_sets, ideal=ideal)
+def _consultation(record: RunRecord, registry: Registry) -> dict[str, Any]:
     return {
         "run": record.id,
         "model": record.model,
         "seed": record.seed,
         "best_epoch": record.best_epoch,
-        "verdicts": [
-            {
-                "name": verdict.name,
-                "since_epoch": verdict.since_epoch,
-                "evidence": verdict.evidence,
-                "advice": verdict.advice,
-                "numbers": dict(verdict.numbers),
-            }
-            for verdict in verdicts
-        ],
+        "verdicts": _verdicts(record, registry),
     }
+
+
+def _verdicts(record: RunRecord, registry: Registry) -> list[dict[str, Any]]:
+    """As they were recorded; where only their names are left, what the curves alone still show."""
+    if not record.verdicts:
+        return []
+    try:
+        found: list[dict[str, Any]] = json.loads(registry.file(record.files[VERDICTS_FILE]).read_text(encoding="utf-8"))
+        return found
+    except (FileNotFoundError, KeyError):
+        options = record.configuration["training"]
+        return [asdict(v) for v in diagnose(record.history, options=options, facts=record.facts)]
 
 
 def format_consultations(found: Sequence[dict[str, Any]]) -> str:

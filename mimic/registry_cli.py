@@ -65,7 +65,17 @@ def list_command(
         require_columns([str(c) for c in table], [sort], where="--sort")
         table = table.sort_values(sort, ascending=not descending, kind="stable", ignore_index=True)
     table = table.head(limit) if limit else table
-    varying = opened.varying(table)["parameter"].tolist() if len(table) else []
+    # A parameter that only some kinds of run have tells little of what varies between the others.
+    found = opened.varying(table) if len(table) else None
+    varying = (
+        []
+        if found is None
+        else [
+            name
+            for name, values in zip(found["parameter"], found["values"], strict=True)
+            if sum(value is not None for value in values) > 1
+        ]
+    )
     result = {"registry": opened.name, "n_found": n_found, "varying": varying, "runs": _records(table)}
     _answer(result, as_json, lambda: _format_runs(table, varying, n_found))
 

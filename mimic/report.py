@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -148,8 +148,10 @@ def draw_run(
         if prepared.tracks is not None:
             keep(maps.draw_tracks(prepared.tracks, color_by=configuration.figures.color_by).figure, "tracks.png")
         if len(fit.history):
-            shown = _by_fold(fit.history[fit.history["member"].isin(set(fit.chosen.values()))])
-            keep(figures.draw_training_curves(shown, best_epoch=fit.best_epochs, colors=colors), "training.png")
+            shown = fit.history[fit.history["member"].isin(set(fit.chosen.values()))]
+            running = _trained_on(configuration, fit)
+            curves = figures.draw_training_curves(shown, running=running, best_epoch=fit.best_epochs, colors=colors)
+            keep(curves, "training.png")
         keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)
@@ -158,12 +160,13 @@ def draw_run(
     return drawn
 
 
-def _by_fold(history: pd.DataFrame) -> pd.DataFrame:
-    """Histories in which each member of an ensemble is a model of its own, `NAME fold 1`."""
-    if "fold" not in history:
-        return history
-    names = [m if np.isnan(k) else f"{m} fold {k:.0f}" for m, k in zip(history["model"], history["fold"], strict=True)]
-    return history.assign(model=names)
+def _trained_on(configuration: Configuration, fit: Fit) -> dict[str, Literal["contrast", "decision"]]:
+    """Model -> the loss that its chosen member was trained on; a grid may hold both."""
+    members = {m.name: m for model in fit.chosen for m in configuration.members_of(model)}
+    return {
+        model: "decision" if members[name].training["loss"] == "softmax" else "contrast"
+        for model, name in fit.chosen.items()
+    }
 
 
 def format_run(result: dict[str, Any], out: Path) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,7 @@ from mimic.workers import LocalWorkers, available_cpus
 
 __all__ = [
     "ROWS_FOR_IDEAL",
+    "VERDICTS_FILE",
     "MemberFailure",
     "Sweep",
     "Trainee",
@@ -46,6 +48,9 @@ _N_CHECKS = 16
 
 _OPEN, _TRAIN, _CHECK = "mimic.members:open_data", "mimic.members:train_member", "mimic.members:check_tasks"
 _LINEAR = "conditional_logit"
+VERDICTS_FILE = "verdicts"
+FOLD = "fold"
+_OPTIONAL = ("last", VERDICTS_FILE)  # files of a run without which it need not be trained again
 _FUNCTIONS: dict[str, Callable[..., Any]] = {_TRAIN: train_member, _CHECK: check_tasks}
 
 Progress = Callable[[str, int, int, str], None]
@@ -230,8 +235,7 @@ class Sweep:
         """Whether a run that is recorded need not be trained again."""
         if record.status == "failed" or (self._retrain and record.id not in self._fresh):
             return False
-        # The weights of the last epoch serve nobody here.
-        return all(self._has_file(address) for role, address in record.files.items() if role != "last")
+        return all(self._has_file(address) for role, address in record.files.items() if role not in _OPTIONAL)
 
     def _has_file(self, address: str) -> bool:
         try:
@@ -288,7 +292,13 @@ class Sweep:
             raise MemberFailure(f"{trainee.member.name}: {said}{others}")
 
     def _record(self, trainee: Trainee, trained: Trained, seconds: float) -> RunRecord:
-        files = {"model": (trained.model, ".keras"), "last": (trained.last, ".keras"), "state": (trained.state, ".npz")}
+        verdicts = self._verdicts(trainee, trained)
+        files = {
+            "model": (trained.model, ".keras"),
+            "last": (trained.last, ".keras"),
+            "state": (trained.state, ".npz"),
+            VERDICTS_FILE: (json.dumps([asdict(v) for v in verdicts]).encode() if verdicts else None, ".json"),
+        }
         record = RunRecord(
             id=trainee.task.run,
             experiment=self.experiment,
@@ -301,7 +311,7 @@ class Sweep:
             best_epoch=trained.best_epoch,
             metrics=trained.metrics,
             facts=trained.facts,
-            verdicts=[v.name for v in self._verdicts(trainee, trained)],
+            verdicts=list(dict.fromkeys(v.name for v in verdicts)),
             history=trained.history,
             files={k: self.registry.put_file(content, suffix) for k, (content, suffix) in files.items() if content},
             seconds=seconds,
@@ -330,18 +340,29 @@ class Sweep:
             self.registry.record_run(record, replace=True)
 
     def _verdicts(self, trainee: Trainee, trained: Trained) -> list[Verdict]:
-        if trainee.task.kind != "network" or trainee.task.until is not None:
+        """What the doctor says; of an ensemble fold by fold."""
+        if trainee.task.kind == _LINEAR or trainee.task.until is not None:
             return []
         features = trainee.task.features
         if features not in self._ideals and self._training.n_rows <= ROWS_FOR_IDEAL:
             self._ideals[features] = ideal_losses(self._training, features)
-        return find_verdicts(
-            trained.history,
-            trainee.task.options,
-            trained.facts,
-            choice_sets=self._training,
-            ideal=self._ideals.get(features),
-        )
+
+        def verdicts_of(history: pd.DataFrame) -> list[Verdict]:
+            return find_verdicts(
+                history,
+                trainee.task.options,
+                trained.facts,
+                choice_sets=self._training,
+                ideal=self._ideals.get(features),
+            )
+
+        if FOLD not in trained.history:
+            return verdicts_of(trained.history)
+        return [
+            replace(verdict, evidence=f"fold {fold:g}: {verdict.evidence}")
+            for fold in trained.history[FOLD].unique()
+            for verdict in verdicts_of(trained.history[trained.history[FOLD] == fold].reset_index(drop=True))
+        ]
 
     def _say(self, what: str, trainees: Sequence[Trainee], records: Mapping[str, RunRecord]) -> None:
         """Runs done, and the best of them."""

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.quiver import Quiver
 from matplotlib.text import Text
+from tiny import fit
 
 from mimic import hexgrid
+from mimic.configuration import load_configuration
+from mimic.experiment import assess
 from mimic.figures import (
     COLORS,
     MAX_LEGEND,
@@ -37,6 +41,7 @@ from mimic.figures import (
     style,
 )
 from mimic.maps import draw_choice_set, draw_difference_map, draw_tracks
+from mimic.report import draw_run
 
 NARROW_CM = 8.0
 
@@ -80,6 +85,30 @@ def make_history(n: int = 40, model: str | None = None) -> pd.DataFrame:
         }
     )
     return table if model is None else table.assign(model=model)
+
+
+def make_softmax_history(decision_best: int = 25, contrast_best: int = 12, n: int = 40) -> pd.DataFrame:
+    """The two validation losses have their lowest points at different epochs."""
+    table = make_history(n)
+    table["val_true_contrast_loss"] = 0.2 + 0.001 * (table["epoch"] - contrast_best) ** 2
+    table["val_true_decision_loss"] = 1.4 + 0.001 * (table["epoch"] - decision_best) ** 2
+    return table.assign(loss=table["true_decision_loss"] + 0.02)
+
+
+def make_ensemble_history(model: str, best: tuple[int, ...] = (10, 20, 30)) -> pd.DataFrame:
+    """Folds stop ten epochs after their best; all of one member of the grid, as in the history of a run."""
+    parts = [make_softmax_history(b, n=b + 10).assign(fold=float(k)) for k, b in enumerate(best, start=1)]
+    return pd.concat(parts, ignore_index=True).assign(model=model, member=f"{model}/seed=0")
+
+
+def lines_of(ax: Axes, label: str) -> list[Line2D]:
+    return [line for line in ax.lines if line.get_label() == label]
+
+
+def marks_of(ax: Axes) -> list[tuple[int, float]]:
+    """Epoch and loss of every best epoch that is marked."""
+    marks = [line for line in ax.lines if line.get_marker() == "o"]
+    return [(int(x), float(y)) for m in marks for x, y in zip(m.get_xdata(), m.get_ydata(), strict=True)]
 
 
 def make_evaluation(models: tuple[str, ...] = ("distance", "distance + heading")) -> pd.DataFrame:
@@ -272,8 +301,26 @@ def test_running_and_true_losses_are_drawn_as_they_are() -> None:
 
 def test_the_running_loss_of_a_softmax_training_stands_beside_the_decision_loss() -> None:
     contrast, decision = draw_training_curves(make_history(), running="decision").axes  # type: ignore[union-attr]
-    assert "running" not in {line.get_label() for line in contrast.lines}
-    assert "running" in {line.get_label() for line in decision.lines}
+    assert not lines_of(contrast, "running")
+    assert len(lines_of(decision, "running")) == 1
+
+
+def test_the_running_loss_of_each_model_stands_beside_the_loss_it_was_trained_on() -> None:
+    softmax, exact = make_softmax_history().assign(model="softmax"), make_history(30, "exact")
+    figure = draw_training_curves(pd.concat([softmax, exact]), running={"softmax": "decision"})
+    panels = figure.axes  # type: ignore[union-attr]  # contrast and decision of softmax, then of exact
+    drawn = [[line.get_ydata().tolist() for line in lines_of(ax, "running")] for ax in panels]
+    assert drawn == [[], [softmax["loss"].tolist()], [exact["loss"].tolist()], []]
+
+
+def test_a_softmax_history_without_true_decision_losses_still_has_its_running_loss_in_a_panel() -> None:
+    history = make_softmax_history()[["epoch", "loss", "true_contrast_loss"]].assign(model="a")
+    figure = draw_training_curves(history, running="decision")
+    contrast, decision = figure.axes  # type: ignore[union-attr]
+    assert len(lines_of(decision, "running")) == 1
+    assert marks_of(contrast) == marks_of(decision) == []  # the monitored loss is not known
+    assert contrast.get_title(loc="left") == "a"
+    assert "best epoch" not in "".join(t.get_text() for t in figure.legends[0].get_texts())  # type: ignore[union-attr]
 
 
 def test_the_best_epoch_is_the_lowest_validation_loss_unless_given() -> None:
@@ -281,9 +328,87 @@ def test_the_best_epoch_is_the_lowest_validation_loss_unless_given() -> None:
     lowest = int(history.loc[history["val_true_contrast_loss"].idxmin(), "epoch"])
     for known, expected in ((None, lowest), (7, 7)):
         figure = draw_training_curves(history, best_epoch=known)
-        marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-        assert [line.get_xdata() for line in marks] == [[expected]] * 2
+        assert [epoch for epoch, _ in marks_of(figure.axes[0])] == [expected] * 2
         assert f"best epoch ({expected})" in [t.get_text() for t in figure.legends[0].get_texts()]  # type: ignore[union-attr]
+
+
+def test_the_best_epoch_of_a_softmax_training_has_the_lowest_decision_loss() -> None:
+    history = make_softmax_history(decision_best=25, contrast_best=12)
+    for running, expected in (("contrast", 12), ("decision", 25)):
+        for ax in draw_training_curves(history, running=running).axes:  # type: ignore[arg-type, union-attr]
+            assert [epoch for epoch, _ in marks_of(ax)] == [expected] * 2
+    unvalidated = history.drop(columns=["val_true_contrast_loss", "val_true_decision_loss"])
+    ax = draw_training_curves(unvalidated, running="decision").axes[1]  # type: ignore[union-attr]
+    assert marks_of(ax) == [(40, history["true_decision_loss"].iloc[-1])]
+
+
+def test_a_late_rise_of_the_validation_loss_is_within_the_panel_to_its_end() -> None:
+    for ax in draw_training_curves(make_softmax_history(5, 5)).axes:  # type: ignore[union-attr]
+        end = lines_of(ax, "validation")[0].get_ydata()[-1]
+        assert end > 1.2
+        assert end < ax.get_ylim()[1]
+
+
+def test_marks_of_best_epochs_are_within_the_panel_also_in_the_steep_fall() -> None:
+    for ax in draw_training_curves(make_history(), best_epoch=1).axes:  # type: ignore[union-attr]
+        low, high = ax.get_ylim()
+        losses = [loss for _, loss in marks_of(ax)]
+        assert len(losses) == 2
+        assert low < min(losses) <= max(losses) < high
+
+
+def test_an_ensemble_is_one_row_of_thin_lines_in_the_color_of_its_model() -> None:
+    single, ensemble = make_softmax_history().assign(model="network"), make_ensemble_history("ensemble")
+    history = pd.concat([single, ensemble], ignore_index=True)  # fold is NaN for the network
+    figure = draw_training_curves(history, running="decision", colors={"ensemble": "#882255"})
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 4
+    assert figure.get_figheight() == pytest.approx((2 * 4.5 + 1.5) / 2.54)
+    thick = lines_of(figure.axes[0], "train")[0].get_linewidth()
+    for ax, loss in zip(figure.axes[2:], ("contrast", "decision"), strict=True):
+        for label, column in (("train", f"true_{loss}_loss"), ("validation", f"val_true_{loss}_loss")):
+            lines = lines_of(ax, label)
+            of_folds = [h for _, h in ensemble.groupby("fold")]
+            assert [line.get_xdata().tolist() for line in lines] == [h["epoch"].tolist() for h in of_folds]
+            assert [line.get_ydata().tolist() for line in lines] == [h[column].tolist() for h in of_folds]
+            assert {line.get_color() for line in lines} == {"#882255"}
+            assert max(line.get_linewidth() for line in lines) < thick
+    assert [len(lines_of(ax, "running")) for ax in figure.axes] == [0, 1, 0, 3]
+
+
+def test_each_fold_has_the_mark_of_its_own_lowest_monitored_loss_and_no_epoch_is_in_the_title() -> None:
+    history = make_ensemble_history("ensemble", best=(10, 20, 30))
+    # An epoch for the ensemble would be wrong for all networks but one.
+    figure = draw_training_curves(history, running="decision", best_epoch={"ensemble": 3})
+    contrast, decision = figure.axes  # type: ignore[union-attr]
+    assert contrast.get_title(loc="left") == "ensemble (3 folds)"
+    for ax, loss in ((contrast, "contrast"), (decision, "decision")):
+        of_folds = [h.set_index("epoch") for _, h in history.groupby("fold")]
+        columns = (f"true_{loss}_loss", f"val_true_{loss}_loss")
+        expected = [(b, h[c][b]) for b, h in zip((10, 20, 30), of_folds, strict=True) for c in columns]
+        assert marks_of(ax) == expected
+    assert "best epoch of each fold" in [t.get_text() for t in figure.legends[0].get_texts()]  # type: ignore[union-attr]
+
+
+def test_losses_between_evaluations_are_bridged_and_infinite_ones_are_not_drawn() -> None:
+    history = make_history(20)
+    history.loc[history["epoch"] % 5 != 0, ["true_contrast_loss", "val_true_contrast_loss"]] = np.nan
+    history.loc[19, "loss"] = np.inf
+    ax = draw_training_curves(history).axes[0]  # type: ignore[union-attr]
+    assert lines_of(ax, "validation")[0].get_xdata().tolist() == [5, 10, 15, 20]
+    assert lines_of(ax, "running")[0].get_xdata().tolist() == list(range(1, 20))
+    assert np.isfinite(ax.get_ylim()).all()
+
+
+def test_two_members_of_a_grid_are_not_drawn_as_one_line() -> None:
+    history = pd.concat([make_history(5, "a"), make_history(5, "a")])
+    with pytest.raises(ValueError, match="each epoch of a network once; got some of a several times. Keep one member"):
+        draw_training_curves(history)
+
+
+def test_the_name_of_a_training_loss_is_no_running_loss() -> None:
+    with pytest.raises(ValueError, match="running must be one of contrast, decision; got 'softmax'"):
+        draw_training_curves(make_history(), running={"": "softmax"})  # type: ignore[dict-item]
 
 
 def test_each_model_has_its_row_and_its_color_and_may_stop_early() -> None:
@@ -307,8 +432,48 @@ def test_a_history_without_validation_or_decision_loss_has_one_panel_and_no_dash
 def test_axes_that_are_given_are_drawn_in_and_returned() -> None:
     ax = new_figure().subplots()
     assert draw_training_curves(make_history(), ax) is ax
+    assert ax.get_ylabel() == "contrast loss, nats"
+    other = new_figure().subplots()
+    draw_training_curves(make_softmax_history(), other, running="decision")
+    assert (other.get_ylabel(), len(lines_of(other, "running"))) == ("decision loss, nats", 1)
     with pytest.raises(ValueError, match=r"axes hold one model; got 2 \(a, b\)"):
         draw_training_curves(pd.concat([make_history(3, "a"), make_history(3, "b")]), ax)
+
+
+def test_a_run_draws_each_model_by_the_loss_its_chosen_member_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+training: {epochs: 4, units: [3], batch_decisions: 32, learning_rate: 0.05}
+models:
+  clogit: {kind: conditional_logit, features: [depth]}
+  exact: {features: [depth], grid: {seed: [0, 1]}}
+  softmax: {features: [depth], grid: {loss: [softmax]}}
+  folds: {features: [depth], training: {loss: softmax}, ensemble: {members: 2, combine: mean_log_odds}}
+"""
+    prepared, found = fit(tmp_path, text)
+    found = replace(found, best_epochs={"exact": 1, "softmax": 2})  # what the run says counts
+    configuration = load_configuration(tmp_path / "tiny.yaml")
+    evaluation, _ = assess(configuration, prepared.choice_sets, found.log_odds)
+    kept: dict[str, Figure] = {}
+    monkeypatch.setattr("mimic.figures.save_figure", lambda figure, path: kept.update({path.name: figure}))
+    names = draw_run(configuration, prepared, found, evaluation, tmp_path / "figures", lambda *_: None)
+    assert names == list(kept) == ["training.png", "groups.png"]
+    panels = kept["training.png"].axes
+    assert [ax.get_title(loc="left") for ax in panels[::2]] == [
+        "exact, best epoch 1",
+        "softmax, best epoch 2",
+        "folds (2 folds)",
+    ]
+    assert [len(lines_of(ax, "running")) for ax in panels] == [1, 0, 0, 1, 0, 2]
+    own = found.history[found.history["member"] == found.chosen["exact"]]
+    assert lines_of(panels[0], "running")[0].get_ydata().tolist() == own["loss"].tolist()
+    colors = model_colors(list(found.log_odds))
+    drawn = {line.get_color() for ax in panels[4:] for line in lines_of(ax, "train")}
+    assert drawn == {colors["folds"]}
+    of_folds = [h.set_index("epoch") for _, h in found.history.dropna(subset="fold").groupby("fold")]
+    best = [int(h["val_true_decision_loss"].idxmin()) for h in of_folds]
+    assert [epoch for epoch, _ in marks_of(panels[5])[::2]] == best
 
 
 # --- groups
@@ -515,6 +680,12 @@ READABLE: dict[str, Any] = {
         pd.concat([make_history(40, "distance + heading + net primary production"), make_history(20, "none")]),
         width_cm=NARROW_CM,
     ),
+    "curves, an ensemble": lambda: draw_training_curves(
+        pd.concat([make_history(40, "distance"), make_ensemble_history("an_ensemble_with_a_linear_skip_of_distance")]),
+        running={"an_ensemble_with_a_linear_skip_of_distance": "decision"},
+        width_cm=NARROW_CM,
+    ),
+    "curves, folds only": lambda: draw_training_curves(make_ensemble_history("folds"), width_cm=NARROW_CM),
     "groups": lambda: draw_groups(make_evaluation(), width_cm=NARROW_CM),
     "groups, 5 models": lambda: draw_groups(
         make_evaluation(tuple(f"distance + heading + covariate {i}" for i in range(5))), width_cm=NARROW_CM

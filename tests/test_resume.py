@@ -148,10 +148,10 @@ def test_cluster_gives_the_bytes_of_one_process_and_a_killed_worker_costs_only_i
 @pytest.mark.slow
 def test_killed_sweep_goes_on_where_it_was(tmp_path: Path, benchmark: ModuleType) -> None:
     sweep = benchmark.Sweep(n_kills=1, n_seeds=3, units=((4,),), epochs=100, n_individuals=9, n_decisions=20)
-    found = benchmark.measure(tmp_path, sweep)
+    found = benchmark.measure(tmp_path, sweep, seed=56)  # as soon as two runs are recorded
     assert found["kills"] == 1
     assert found["runs_recorded"] == found["runs_in_table"] == sweep.n_runs == 6
-    assert 0 <= found["runs_recorded_at_first_kill"] < 6
+    assert found["runs_recorded_at_first_kill"] >= 2
     assert found["runs_trained_twice_after_being_recorded"] == 0
     assert found["starts_of_trainings"] <= 6 + 2  # two were under way
     assert found["processes_left_behind"] == 0
