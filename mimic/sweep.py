@@ -372,7 +372,7 @@ class Sweep:
         }
         known = {name: loss for name, loss in losses.items() if loss == loss}
         best = min(known, key=lambda name: known[name]) if known else None
-        self._progress(what, len(done), len(trainees), f"best {best} {known[best]:.4f}" if best else "")
+        self._progress(what, len(done), len(trainees), f"best {known[best]:.4f} {best}" if best else "")
 
     def halve(
         self, trainees: Sequence[Trainee], *, factor: int, min_epochs: int
