@@ -34,7 +34,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  "$$found" -m venv $(VENV); \
 	fi; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,raster]"; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,raster,scale]"; \
 	touch $(STAMP)
 
 demo: $(STAMP)  ## run the demo experiment into runs/demo

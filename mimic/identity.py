@@ -172,7 +172,7 @@ def _add(digest: Any, name: str, values: np.ndarray | pd.Series) -> None:
     digest.update(np.ascontiguousarray(array).data)
 
 
-def _deciding_sources(roots: tuple[str, ...]) -> dict[str, str]:
+def _deciding_sources(roots: tuple[str, ...] = _ROOTS) -> dict[str, str]:
     """The source of each module of mimic that a training may run: the roots and all that they import."""
     folder = resources.files("mimic")
     sources: dict[str, str] = {}

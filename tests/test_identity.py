@@ -199,7 +199,7 @@ def test_code_version_changes_with_any_deciding_source_and_any_package(monkeypat
     found = [fresh()]
     for name in ("contrasts", "training"):
         with monkeypatch.context() as patch:
-            patch.setattr(identity, "_deciding_sources", lambda name=name: {**sources, name: sources[name] + "#"})
+            patch.setattr(identity, "_deciding_sources", lambda _, name=name: {**sources, name: sources[name] + "#"})
             found.append(fresh())
     with monkeypatch.context() as patch:
         installed = identity._installed
