@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import signal
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mimic.answers import answer, plain
 from mimic.registry_cli import runs_app
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def run_command(
     )
     with _progress_bars() as progress:
         result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress, training=training)
-    _answer(result, as_json, lambda: format_run(result, folder))
+    answer(result, as_json, lambda: format_run(result, folder))
 
 
 @app.command("evaluate")
@@ -150,7 +149,7 @@ def evaluate_command(
         choice_groups=_named(choices, known.choices),
         behavior_groups=_named(behaviors, known.behaviors),
     )
-    _answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
+    answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
 
 
 @app.command("doctor")
@@ -164,7 +163,7 @@ def doctor_command(
     from mimic.consultation import consult, format_consultations
 
     found = consult(run, registry=registry, files=files)
-    _answer({"run": run, "members": found}, as_json, lambda: format_consultations(found))
+    answer({"run": run, "members": found}, as_json, lambda: format_consultations(found))
 
 
 @tracks_app.command("check")
@@ -193,7 +192,7 @@ def tracks_check_command(
         tracks, more = resample_tracks(tracks, step=step, tolerance=tolerance or "0min")
         ledger += more
     report = {"file": str(file), **check_report(tracks, ledger)}
-    _answer(report, as_json, lambda: _format_report(report) + f"\nledger:\n{ledger.explain()}")
+    answer(report, as_json, lambda: _format_report(report) + f"\nledger:\n{ledger.explain()}")
 
 
 @choices_app.command("build")
@@ -216,7 +215,7 @@ def choices_build_command(
         prepared = prepare(configuration, progress=progress)
         with output_folder(out, overwrite=overwrite) as folder:
             summary = write_choices(folder, configuration, prepared)
-    _answer(
+    answer(
         {"out": str(out), **summary},
         as_json,
         lambda: _format_mapping(summary) + f"\nledger:\n{prepared.ledger.explain()}\nwritten to {out}",
@@ -238,7 +237,7 @@ def synthetic_chinook_command(
 
     truth = ChinookTruth() if seed is None else ChinookTruth(seed=seed)
     paths = write_chinook(out, truth, elevation=elevation, climatology=climatology)
-    _answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
+    answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -273,23 +272,6 @@ def _start_tensorflow() -> None:
             os.close(terminal)
 
 
-def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
-    sys.stdout.write((json.dumps(_plain(result), allow_nan=False) if as_json else text()) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON knows: NaN and infinities become null, NumPy scalars Python numbers."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
-
-
 def _format_report(report: dict[str, Any]) -> str:
     rows = report["individuals"]
     width = max((len(row["individual"]) for row in rows), default=0)
@@ -303,7 +285,7 @@ def _format_report(report: dict[str, Any]) -> str:
 def _format_mapping(values: dict[str, Any]) -> str:
     shown = {k: v for k, v in values.items() if k != "ledger"}
     width = max((len(k) for k in shown), default=0)
-    return "\n".join(f"{k:<{width}}  {_plain(v)}" for k, v in shown.items())
+    return "\n".join(f"{k:<{width}}  {plain(v)}" for k, v in shown.items())
 
 
 def _named(texts: list[str] | None, known: dict[str, str]) -> dict[str, str]:

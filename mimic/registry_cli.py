@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mimic.answers import answer, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +75,7 @@ def list_command(
         ]
     )
     result = {"registry": opened.name, "n_found": n_found, "varying": varying, "runs": _records(table)}
-    _answer(result, as_json, lambda: _format_runs(table, varying, n_found))
+    answer(result, as_json, lambda: _format_runs(table, varying, n_found))
 
 
 @runs_app.command("show")
@@ -94,7 +92,7 @@ def show_command(
     if record is None:
         figures = opened.figures()
         found = _records(figures[figures["id"] == whole])[0]
-        _answer(found, as_json, lambda: _format_mapping(found))
+        answer(found, as_json, lambda: _format_mapping(found))
         return
     table = opened.runs()
     listed = table[table["id"] == whole].iloc[0]
@@ -106,7 +104,7 @@ def show_command(
         **{name: dict(getattr(record, name)) for name in ("configuration", "metrics", "facts", "files")},
         "history": _records(record.history),
     }
-    _answer(result, as_json, lambda: _format_run(result, record.history))
+    answer(result, as_json, lambda: _format_run(result, record.history))
 
 
 @runs_app.command("compare")
@@ -129,7 +127,7 @@ def compare_command(
         same = table.loc[~table["differ"], "name"].tolist()
         return f"{_format_table(differing)}\nthe same in all: {', '.join(same)}"
 
-    _answer({"runs": runs, "compared": _records(table)}, as_json, text)
+    answer({"runs": runs, "compared": _records(table)}, as_json, text)
 
 
 @runs_app.command("varying")
@@ -150,7 +148,7 @@ def varying_command(
         values = [", ".join("none" if v is None else str(v) for v in one) for one in lists]
         return _format_table(table.assign(values=values), longest=100)
 
-    _answer({"varying": _records(table)}, as_json, text)
+    answer({"varying": _records(table)}, as_json, text)
 
 
 @runs_app.command("export")
@@ -164,7 +162,7 @@ def export_command(
 ) -> None:
     """Write all tables of the registry as CSV files, as a backup."""
     paths = [str(path) for path in _open(registry, files).export(folder, figures=figures, overwrite=overwrite)]
-    _answer({"files": paths}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
+    answer({"files": paths}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
 
 
 @runs_app.command("archive")
@@ -180,7 +178,7 @@ def archive_command(
         lines.append(f"{len(missing)} records without their file")
         return "\n".join(lines + [f"  {m['kind']} {m['record']}: {m['role']} {m['sha256']}" for m in missing])
 
-    _answer({"moved": moved, "missing": missing}, as_json, text)
+    answer({"moved": moved, "missing": missing}, as_json, text)
 
 
 @runs_app.command("annotate")
@@ -193,32 +191,13 @@ def annotate_command(
 ) -> None:
     """Add a note to a run, a figure or an experiment."""
     whole = _open(registry, files).annotate(identity, text)
-    _answer({"id": whole, "note": text}, as_json, lambda: f"noted at {whole}")
+    answer({"id": whole, "note": text}, as_json, lambda: f"noted at {whole}")
 
 
 def _open(registry: str, files: Path | None) -> Registry:
     from mimic.registry import Registry
 
     return Registry(registry, files=files, create=False)
-
-
-def _answer(result: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
-    sys.stdout.write((json.dumps(_plain(result), allow_nan=False) if as_json else text()) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON knows: NaN, infinities and missing values become null, NumPy scalars Python numbers."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat() if value == value else None  # NaT differs from itself
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -244,8 +223,8 @@ def _format_runs(table: pd.DataFrame, varying: list[str], n_found: int) -> str:
 def _format_run(result: dict[str, Any], history: pd.DataFrame) -> str:
     from mimic.runrecords import flat_parameters
 
-    plain = {k: v for k, v in result.items() if k not in ("configuration", "metrics", "facts", "files", "history")}
-    parts = [_format_mapping(plain), "", "configuration:", _format_mapping(flat_parameters(result["configuration"]), 2)]
+    shown = {k: v for k, v in result.items() if k not in ("configuration", "metrics", "facts", "files", "history")}
+    parts = [_format_mapping(shown), "", "configuration:", _format_mapping(flat_parameters(result["configuration"]), 2)]
     for name in ("metrics", "facts", "files"):
         if result[name]:
             parts += ["", f"{name}:", _format_mapping(result[name], 2)]
@@ -273,7 +252,7 @@ def _format_table(table: pd.DataFrame, *, longest: int = _LONG) -> str:
 
 
 def _shown(value: Any) -> str:
-    value = _plain(value)
+    value = plain(value)
     if value is None:
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value)

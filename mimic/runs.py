@@ -96,9 +96,10 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass
-    return True
+    except PermissionError:  # it is alive, and somebody else's
+        return True
+    else:
+        return True
 
 
 def summarize(

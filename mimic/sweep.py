@@ -291,6 +291,19 @@ class Sweep:
             others = f" ({len(failures)} of {len(missing)} members failed)" if len(failures) > 1 else ""
             raise MemberFailure(f"{trainee.member.name}: {said}{others}")
 
+    def _blank(self, trainee: Trainee) -> RunRecord:
+        """The record of a run that has not given anything: failed, until it has."""
+        return RunRecord(
+            id=trainee.task.run,
+            experiment=self.experiment,
+            model=trainee.member.model,
+            configuration=trainee.configuration,
+            data=trainee.data,
+            code=trainee.code,
+            seed=trainee.member.seed,
+            status="failed",
+        )
+
     def _record(self, trainee: Trainee, trained: Trained, seconds: float) -> RunRecord:
         verdicts = self._verdicts(trainee, trained)
         files = {
@@ -299,14 +312,8 @@ class Sweep:
             "state": (trained.state, ".npz"),
             VERDICTS_FILE: (json.dumps([asdict(v) for v in verdicts]).encode() if verdicts else None, ".json"),
         }
-        record = RunRecord(
-            id=trainee.task.run,
-            experiment=self.experiment,
-            model=trainee.member.model,
-            configuration=trainee.configuration,
-            data=trainee.data,
-            code=trainee.code,
-            seed=trainee.member.seed,
+        record = replace(
+            self._blank(trainee),
             status="finished" if trained.status == "finished" else "diverged",
             best_epoch=trained.best_epoch,
             metrics=trained.metrics,
@@ -323,18 +330,7 @@ class Sweep:
         return record
 
     def _record_failure(self, trainee: Trainee, failure: Failure, seconds: float) -> None:
-        record = RunRecord(
-            id=trainee.task.run,
-            experiment=self.experiment,
-            model=trainee.member.model,
-            configuration=trainee.configuration,
-            data=trainee.data,
-            code=trainee.code,
-            seed=trainee.member.seed,
-            status="failed",
-            seconds=seconds,
-            message=str(failure),
-        )
+        record = replace(self._blank(trainee), seconds=seconds, message=str(failure))
         earlier = self.registry.find_run(record.id, history=False)
         if earlier is None or earlier.status == "failed":  # never in the place of a training that went well
             self.registry.record_run(record, replace=True)

@@ -259,7 +259,7 @@ def _result(
     divergence: Divergence | None,
     state: Mapping[str, Any],
 ) -> TrainingResult:
-    last = network_weights(trainer)
+    last = [np.array(w) for w in trainer.network.get_weights()]
     network.set_weights(best.weights)
     metadata = {
         **describe_features(data.training.choice_sets, data.features),
@@ -282,11 +282,6 @@ def _result(
     trainer.minibatches = None  # a kept trainer keeps no data
     model = LogOddsModel(network, data.features, metadata)
     return TrainingResult(model, best.history, best.best_epoch, last, divergence, facts, state)
-
-
-def network_weights(trainer: Trainer) -> list[np.ndarray]:
-    """The weights of the network as they stand."""
-    return [np.array(w) for w in trainer.network.get_weights()]
 
 
 # ---------------------------------------------------------------- the network and its trainer

@@ -88,6 +88,7 @@ LAYERS: dict[str, float] = {
     "recorded": 10.4,
     "report": 10.6,
     "consultation": 10.6,
+    "answers": 10.7,
     "registry_cli": 10.8,
     "cli": 11,
 }
