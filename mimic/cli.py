@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import typer
 
 from mimic.answers import answer, plain
 from mimic.registry_cli import runs_app
+from mimic.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -117,7 +117,7 @@ def run_command(
         n_workers=workers,
         cluster=cluster,
         retrain=retrain,
-        before_training=_start_tensorflow,
+        before_training=start_tensorflow,
     )
     with _progress_bars() as progress:
         result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress, training=training)
@@ -243,33 +243,6 @@ def synthetic_chinook_command(
 def _terminate(number: int, frame: FrameType | None) -> None:
     """End as after Ctrl-C, so that temporary folders are removed: batch systems and `timeout` send SIGTERM."""
     sys.exit(_TERMINATED)
-
-
-def _start_tensorflow() -> None:
-    """Import TensorFlow on one CPU thread and without its C++ chatter.
-
-    Small networks are fastest so, GPUs included. Threads and kernels are fixed whatever the environment says, so
-    that a result does not depend on them to the last bit. The messages come before any setting can silence them,
-    so standard error is closed to them meanwhile; when the import fails they are told.
-    """
-    os.environ |= {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as messages:
-        terminal = os.dup(2)
-        os.dup2(messages.fileno(), 2)
-        try:
-            import tensorflow
-
-            tensorflow.constant(0.0)  # the first operation looks for devices, and talks about them
-        except Exception:
-            messages.seek(0)
-            os.write(terminal, messages.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 def _format_report(report: dict[str, Any]) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise, product
-from typing import Literal
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mimic.bootstrap import IndividualSums, Method, few_note, intervals_of_sums
+from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING, parse
 from mimic.groups import N_IN_GROUP, behavior_mask, choice_mask, split_masks
-from mimic.probability import contrast_losses, gmp, grouped_log_softmax, grouped_sum, selected_log_probability
+from mimic.probability import gmp, grouped_sum
 from mimic.schema import (
     DECISION,
     INDIVIDUAL,
@@ -23,17 +24,18 @@ from mimic.schema import (
     ChoiceSets,
     require_columns,
 )
+from mimic.scores import ChoiceGroup, Scores, groups_at_a_time, mass_of, score_groups
 
 __all__ = [
     "GROUP_COLUMNS",
+    "INTERVAL_COLUMNS",
     "Weighting",
+    "check_log_odds",
     "decision_table",
     "evaluate",
     "format_groups",
     "mean_choice_probability",
 ]
-
-Weighting = Literal["individual", "decision"]
 
 GROUP_COLUMNS = [
     "model",
@@ -51,9 +53,10 @@ GROUP_COLUMNS = [
     "mean_probability",
 ]
 
-# Rows are scored in blocks that fit into the processor's cache: half the time of whole arrays, no copies of them.
-_BLOCK_ROWS = 1 << 17
+INTERVAL_COLUMNS = [f"{name}_{end}" for name in GROUP_COLUMNS[7:] for end in ("low", "high")] + ["note"]
+
 _PERCENT = ("gmp", "null_gmp", "mean_probability")
+_WITH_INTERVAL = ("gmp", "lift")  # in text; the table has the interval of every figure
 
 
 def evaluate(
@@ -64,6 +67,10 @@ def evaluate(
     behavior_groups: Mapping[str, str],
     splits: Sequence[str] | None = None,
     weightings: Sequence[Weighting] = ("individual", "decision"),
+    intervals: Method | None = "expanded",
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How well each model predicts the selections: one row a model x split x choice group x behavior group x weighting.
 
@@ -86,11 +93,15 @@ def evaluate(
     weightings
         "individual": individuals weigh the same, and decisions the same within each. "decision":
         decisions weigh the same.
+    intervals, level, n_resamples, seed
+        Method of the intervals and what it needs, see `mimic.bootstrap.mean_intervals`: individuals are drawn
+        anew, whatever the weighting. None leaves the interval columns out.
 
     Returns
     -------
-    Columns `GROUP_COLUMNS`. Losses and log-probabilities in nats. An empty group has counts 0 and NaN for
-    all numbers.
+    Columns `GROUP_COLUMNS`, then `INTERVAL_COLUMNS`: the ends of the interval of each figure, and a note where it
+    comes from few individuals. Losses and log-probabilities in nats. An empty group has counts 0 and NaN for
+    all numbers; of one individual there is no interval (NaN).
 
     Raises
     ------
@@ -124,23 +135,32 @@ def evaluate(
     3         move  0.2500    0.5000  0.50
     """
     cs = choice_sets
-    _check_log_odds(log_odds, cs)
+    check_log_odds(log_odds, cs)
     by_split = split_masks(cs, splits)
     masks = {name: behavior_mask(cs, text) for name, text in behavior_groups.items()}
     by_size = [name for name, text in behavior_groups.items() if N_IN_GROUP in parse(text).names]
-    individuals = cs.individual_codes
-    found: dict[tuple[str, ...], list[float]] = {}
-    for choice_group, condition in choice_groups.items():
-        group = _Group.of(cs, choice_mask(cs, condition), individuals)
-        behaviors = masks | {b: behavior_mask(cs, behavior_groups[b], n_in_group=group.n_in_group(cs)) for b in by_size}
+    method = {"method": intervals, "level": level, "n_resamples": n_resamples, "seed": seed}
+    individual = cs.individual_codes
+    found: dict[tuple[str, ...], list[object]] = {}
+    names, size = list(choice_groups), groups_at_a_time(cs, 1)
+    for few in (names[k : k + size] for k in range(0, len(names), size)):
+        groups = {name: ChoiceGroup.of(cs, choice_mask(cs, choice_groups[name])) for name in few}
         for model, phi in log_odds.items():
-            scores = _scores(model, phi, cs, group)
-            for (split, in_split), (behavior, in_behavior) in product(by_split.items(), behaviors.items()):
-                part = scores.part((in_split & in_behavior)[group.decision])
-                for weighting in weightings:
-                    found[model, split, choice_group, behavior, weighting] = part.summary(weighting)
+            with _named(model):
+                scored = score_groups(phi, cs, list(groups.values()))
+            for (choice_group, group), scores in zip(groups.items(), scored, strict=True):
+                n_left = np.where(group.inside, group.counts, 0)
+                own = masks | {b: behavior_mask(cs, behavior_groups[b], n_in_group=n_left) for b in by_size}
+                values = _values(scores, group)
+                for (split, in_split), (behavior, in_behavior) in product(by_split.items(), own.items()):
+                    part = np.flatnonzero(in_split & in_behavior & group.inside)
+                    sums = IndividualSums.of(values[part], individual[part])
+                    for weighting in weightings:
+                        row = _summary(sums, len(part), weighting, method)
+                        found[model, split, choice_group, behavior, weighting] = row
     order = product(log_odds, by_split, choice_groups, behavior_groups, weightings)
-    return pd.DataFrame([[*key, *found[key]] for key in order], columns=GROUP_COLUMNS)
+    columns = GROUP_COLUMNS + ([] if intervals is None else INTERVAL_COLUMNS)
+    return pd.DataFrame([[*key, *found[key]] for key in order], columns=columns)
 
 
 def decision_table(
@@ -160,15 +180,21 @@ def decision_table(
         As `evaluate`, or if a model has the name of another column.
     """
     cs = choice_sets
-    _check_log_odds(log_odds, cs)
+    check_log_odds(log_odds, cs)
     named = [name for name in (INDIVIDUAL, DECISION, SPLIT, TIME, ORIGIN) if name in cs.decisions]
     taken = [name for name in (*named, "n_choices", "null") if name in log_odds]
     if taken:
         raise ValueError(f"no model may be called {', '.join(taken)} here: that is a column of its own. Rename it.")
-    group = _Group.of(cs, choice_mask(cs, choice_group), cs.individual_codes)
-    table = cs.decisions[named].iloc[group.decision].reset_index(drop=True)
-    table = table.assign(n_choices=group.counts, null=group.null)
-    return table.assign(**{model: _scores(model, phi, cs, group).log_p for model, phi in log_odds.items()})
+    group = ChoiceGroup.of(cs, choice_mask(cs, choice_group))
+    inside = np.flatnonzero(group.inside)
+    counts = group.counts[inside]
+    table = cs.decisions[named].iloc[inside].reset_index(drop=True)
+    table = table.assign(n_choices=counts, null=-np.log(counts.astype(np.float64)))
+    scored = {}
+    for model, phi in log_odds.items():
+        with _named(model):
+            scored[model] = score_groups(phi, cs, [group])[0].log_p[inside]
+    return table.assign(**scored)
 
 
 def mean_choice_probability(
@@ -179,12 +205,16 @@ def mean_choice_probability(
     behavior_group: str = EVERYTHING,
     splits: Sequence[str] | None = None,
     weightings: Sequence[Weighting] = ("individual", "decision"),
+    intervals: Method | None = "expanded",
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Predicted against observed share of a kind of choice, such as staying: one row a model x split x weighting.
 
     Parameters
     ----------
-    log_odds, choice_sets, splits, weightings
+    log_odds, choice_sets, splits, weightings, intervals, level, n_resamples, seed
         As in `evaluate`.
     expression
         Condition on choices: `distance_km == 0`.
@@ -193,8 +223,8 @@ def mean_choice_probability(
 
     Returns
     -------
-    Columns model, split, weighting, n_individuals, n_decisions, predicted and observed. Both are means over
-    the decisions of the behavior group that know their selection and have at least one such choice:
+    Columns model, split, weighting, n_individuals, n_decisions, predicted and observed, their intervals and a note.
+    Both are means over the decisions of the behavior group that know their selection and have at least one such choice:
     predicted of the probability on all such choices together, observed of whether one of them was
     selected. NaN where there is no such decision.
 
@@ -207,33 +237,42 @@ def mean_choice_probability(
     [0.625, 0.5]
     """
     cs = choice_sets
-    _check_log_odds(log_odds, cs)
+    check_log_odds(log_odds, cs)
     by_split = split_masks(cs, splits)
-    everything = _Group.of(cs, np.ones(cs.n_rows, dtype=bool), cs.individual_codes)
     wanted = choice_mask(cs, expression)
-    observed = wanted[cs.selected[everything.decision]].astype(np.float64)
-    has_any = (grouped_sum(wanted, cs.offsets) > 0) & behavior_mask(cs, behavior_group)
+    observed = wanted[np.maximum(cs.selected, 0)].astype(np.float64) if cs.n_rows else np.zeros(0)
+    inside = (grouped_sum(wanted, cs.offsets) > 0) & behavior_mask(cs, behavior_group)
+    individual = cs.individual_codes
+    method = {"method": intervals, "level": level, "n_resamples": n_resamples, "seed": seed}
     rows = []
     for model, phi in log_odds.items():
-        predicted = _mass(model, phi, wanted, cs, everything)
-        for (split, in_split), weighting in product(by_split.items(), weightings):
-            inside = (in_split & has_any)[everything.decision]
-            codes = everything.individual[inside]
-            means = [_mean(values[inside], codes, weighting) for values in (predicted, observed)]
-            rows.append([model, split, weighting, _n_distinct(codes), len(codes), *means])
+        with _named(model):
+            values = np.column_stack([mass_of(phi, cs, wanted), observed])
+        for split, in_split in by_split.items():
+            part = np.flatnonzero(in_split & inside)
+            sums = IndividualSums.of(values[part], individual[part])
+            for weighting in weightings:
+                (predicted, *of_predicted), (seen, *of_seen) = _intervals(sums, weighting, method)
+                row = [model, split, weighting, len(sums.count), len(part), predicted, seen]
+                rows.append(row if intervals is None else [*row, *of_predicted, *of_seen, few_note(len(sums.count))])
     columns = ["model", "split", "weighting", "n_individuals", "n_decisions", "predicted", "observed"]
+    if intervals is not None:
+        columns += [f"{name}_{end}" for name in ("predicted", "observed") for end in ("low", "high")] + ["note"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def format_groups(table: pd.DataFrame, *, leave_out: Sequence[str] = ()) -> str:
     """A group table as aligned text: losses to 4 decimals, probabilities in percent and lift to 3 digits.
 
-    Empty groups say "no decisions"; "-" is a number that does not exist, such as the contrast loss of
-    decisions without an alternative. Columns in `leave_out` are not shown.
+    GMP and lift are followed by their intervals where the table has them. Empty groups say "no decisions"; "-" is a
+    number that does not exist, such as the contrast loss of decisions without an alternative. Columns in `leave_out`
+    are not shown.
     """
     require_columns(list(table.columns), GROUP_COLUMNS, where="group table")
     names = [name for name in GROUP_COLUMNS if name not in leave_out]
-    is_text = [name in GROUP_COLUMNS[:5] for name in names]
+    if "note" in table and table["note"].astype(bool).any() and "note" not in leave_out:
+        names.append("note")
+    is_text = [name in (*GROUP_COLUMNS[:5], "note") for name in names]
     header = [name.removeprefix("n_") + (" %" if name in _PERCENT else "") for name in names]
     lines = [header, *([_cell(row, name) for name in names] for _, row in table.iterrows())]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
@@ -246,130 +285,33 @@ def format_groups(table: pd.DataFrame, *, leave_out: Sequence[str] = ()) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The choices of a choice group: which rows, of which decisions."""
-
-    decision: np.ndarray  # (decision in group,), int64
-    individual: np.ndarray  # (decision in group,), codes
-    keep_row: np.ndarray | None  # (row,), bool; None where the group is all rows
-    counts: np.ndarray  # (decision in group,), choices left
-    within: np.ndarray  # (decision in group,), place of the selected choice among the choices left
-
-    @staticmethod
-    def of(cs: ChoiceSets, mask: np.ndarray, codes: np.ndarray) -> _Group:
-        """The group of the rows in a mask, without the decisions whose selection is outside it or unknown."""
-        known = np.flatnonzero(cs.selected >= 0)
-        decision = known[mask[cs.selected[known]]]
-        individual = codes[decision]
-        starts, selected = cs.offsets[decision], cs.selected[decision]
-        if len(decision) == cs.n_decisions and mask.all():
-            return _Group(decision, individual, None, cs.n_choices, selected - starts)
-        inside = np.zeros(cs.n_decisions, dtype=bool)
-        inside[decision] = True
-        keep_row = mask & np.repeat(inside, cs.n_choices)
-        kept = np.concatenate([[0], np.cumsum(keep_row)])
-        counts, within = kept[cs.offsets[decision + 1]] - kept[starts], kept[selected] - kept[starts]
-        return _Group(decision, individual, keep_row, counts, within)
-
-    @property
-    def null(self) -> np.ndarray:
-        """Log-probability of a choice when all that are left are equally likely: (decision in group,)."""
-        return -np.log(self.counts.astype(np.float64))
-
-    def n_in_group(self, cs: ChoiceSets) -> np.ndarray:
-        """Choices left of every decision, 0 where it is not in the group: (decision,)."""
-        counts = np.zeros(cs.n_decisions, dtype=np.int64)
-        counts[self.decision] = self.counts
-        return counts
-
-    def blocks(self, cs: ChoiceSets) -> Iterator[_Block]:
-        """The decisions of the group a few thousand at a time."""
-        starts = cs.offsets[self.decision]
-        edges = np.unique(np.searchsorted(starts, np.arange(0, cs.n_rows, _BLOCK_ROWS)))
-        for first, last in pairwise([*edges, len(starts)]):
-            if first < last:
-                rows = slice(starts[first], cs.offsets[self.decision[last - 1] + 1])
-                offsets = np.concatenate([[0], np.cumsum(self.counts[first:last])])
-                keep = None if self.keep_row is None else self.keep_row[rows]
-                yield _Block(slice(first, last), rows, keep, offsets, offsets[:-1] + self.within[first:last])
+def _values(scores: Scores, group: ChoiceGroup) -> np.ndarray:
+    """What is averaged: (decision, quantity) with contrast loss, ln p, null ln p, their difference and p."""
+    with np.errstate(divide="ignore"):
+        null = -np.log(group.counts.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # decisions that the group is not about
+        return np.column_stack([scores.contrast, scores.log_p, null, scores.log_p - null, np.exp(scores.log_p)])
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Neighboring decisions of a group as small choice sets of their own."""
-
-    decisions: slice  # of the decisions of the group
-    rows: slice  # of all rows
-    keep: np.ndarray | None  # (row in block,), bool
-    offsets: np.ndarray  # (decision in block + 1,)
-    selected: np.ndarray  # (decision in block,)
-
-    def take(self, values: np.ndarray) -> np.ndarray:
-        """The values of the choices left: (row,) -> (choice left in block,)."""
-        return values[self.rows] if self.keep is None else values[self.rows][self.keep]
+def _intervals(sums: IndividualSums, weighting: Weighting, method: Mapping[str, Any]) -> np.ndarray:
+    """(quantity, 3): mean, low and high; the mean alone, (quantity, 1), without a method."""
+    if method["method"] is None:
+        total, weight = sums.ratio(weighting)
+        with np.errstate(invalid="ignore"):
+            return (total.sum(axis=0) / weight.sum(axis=0))[:, None]
+    found = intervals_of_sums(sums, weighting=weighting, **method)
+    return np.column_stack([found.estimate, found.low, found.high])
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """What one model makes of each decision of a choice group, or of a part of them."""
-
-    log_p: np.ndarray  # (decision,), nats
-    null: np.ndarray  # (decision,), nats
-    contrast: np.ndarray  # (decision,), mean loss over unselected choices, nats; NaN without any
-    individual: np.ndarray  # (decision,), codes
-
-    def part(self, inside: np.ndarray) -> _Scores:
-        """The scores of some of the decisions."""
-        return _Scores(self.log_p[inside], self.null[inside], self.contrast[inside], self.individual[inside])
-
-    def summary(self, weighting: Weighting) -> list[float]:
-        """The values of `GROUP_COLUMNS` from n_individuals on."""
-        log_p, null, p = (_mean(v, self.individual, weighting) for v in (self.log_p, self.null, np.exp(self.log_p)))
-        compared = ~np.isnan(self.contrast)
-        contrast = _mean(self.contrast[compared], self.individual[compared], weighting)
-        counts = [_n_distinct(self.individual), len(self.individual)]
-        return [*counts, contrast, log_p, float(gmp(log_p)), float(gmp(null)), float(gmp(log_p - null)), p]
-
-
-def _mean(values: np.ndarray, individual: np.ndarray, weighting: Weighting) -> float:
-    """Mean over decisions, or over individuals of their means; NaN of nothing."""
-    if len(values) == 0:
-        return np.nan
-    if weighting == "decision":
-        return float(np.mean(values))
-    if weighting != "individual":
-        raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
-    counts = np.bincount(individual)
-    sums = np.bincount(individual, weights=values)
-    return float(np.mean(sums[counts > 0] / counts[counts > 0]))
-
-
-def _n_distinct(codes: np.ndarray) -> int:
-    return int(np.count_nonzero(np.bincount(codes)))
-
-
-def _scores(model: str, phi: np.ndarray, cs: ChoiceSets, group: _Group) -> _Scores:
-    log_p, contrast = np.empty(len(group.decision)), np.empty(len(group.decision))
-    phi = np.asarray(phi)
-    for block in group.blocks(cs):
-        inside = block.take(phi)
-        with _named(model):
-            log_p[block.decisions] = selected_log_probability(inside, block.offsets, block.selected)
-        losses = contrast_losses(inside, block.offsets, block.selected)
-        contrast[block.decisions] = grouped_sum(losses, block.offsets)
-    alternatives = np.where(group.counts > 1, group.counts - 1.0, np.nan)
-    return _Scores(log_p, group.null, contrast / alternatives, group.individual)
-
-
-def _mass(model: str, phi: np.ndarray, wanted: np.ndarray, cs: ChoiceSets, group: _Group) -> np.ndarray:
-    """Probability on all wanted choices of a decision together: (decision in group,)."""
-    mass = np.empty(len(group.decision))
-    for block in group.blocks(cs):
-        with _named(model):
-            log_p = grouped_log_softmax(block.take(np.asarray(phi)), block.offsets)
-        mass[block.decisions] = grouped_sum(np.exp(log_p) * block.take(wanted), block.offsets)
-    return mass
+def _summary(sums: IndividualSums, n_decisions: int, weighting: Weighting, method: Mapping[str, Any]) -> list[object]:
+    """The values of `GROUP_COLUMNS` from n_individuals on, then of `INTERVAL_COLUMNS`."""
+    contrast, log_p, null, gain, p = _intervals(sums, weighting, method)
+    table = np.array([contrast, log_p, gmp(log_p), gmp(null), gmp(gain), p])  # (figure, 3)
+    n_individuals = len(sums.count)
+    row: list[object] = [n_individuals, n_decisions, *table[:, 0].tolist()]
+    if method["method"] is None:
+        return row
+    return [*row, *table[:, 1:].ravel().tolist(), few_note(n_individuals)]
 
 
 @contextmanager
@@ -381,7 +323,8 @@ def _named(model: str) -> Iterator[None]:
         raise ValueError(f"model {model}: {error}") from None
 
 
-def _check_log_odds(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets) -> None:
+def check_log_odds(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets) -> None:
+    """See that log-odds are of these choice sets: (row,) each, without NaN and +inf; ValueError names the model."""
     if not log_odds:
         raise ValueError("expected the log-odds of at least one model; got none.")
     for model, phi in log_odds.items():
@@ -398,13 +341,20 @@ def _check_log_odds(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets) -> None:
 
 def _cell(row: pd.Series, name: str) -> str:
     """One number or name of the text table."""
-    if name in GROUP_COLUMNS[:5]:
+    if name in (*GROUP_COLUMNS[:5], "note"):
         return str(row[name])
     if name in GROUP_COLUMNS[5:7]:
         return f"{row[name]:,}"
-    value = float(row[name])
     if row["n_decisions"] == 0:
         return "no decisions" if name == "contrast_loss" else "-"
+    text = _number(float(row[name]), name)
+    low = row.get(f"{name}_low", np.nan)
+    if name not in _WITH_INTERVAL or np.isnan(low):
+        return text
+    return f"{text} ({_number(low, name)} to {_number(row[f'{name}_high'], name)})"
+
+
+def _number(value: float, name: str) -> str:
     if np.isnan(value):
         return "-"
     return f"{100 * value:.3g}" if name in _PERCENT else f"{value:.3g}" if name == "lift" else f"{value:.4f}"

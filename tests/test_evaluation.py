@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from conftest import reference_table
 
-import mimic.evaluation
-from mimic.evaluation import GROUP_COLUMNS, decision_table, evaluate, format_groups, mean_choice_probability
+import mimic.scores
+from mimic.evaluation import GROUP_COLUMNS, INTERVAL_COLUMNS, decision_table, evaluate, format_groups, mean_choice_probability
 from mimic.groups import behavior_mask, behavior_names, choice_mask, choice_names, split_masks
 from mimic.schema import ChoiceSets, FeatureInfo
 from mimic.tables import from_table
@@ -299,13 +299,17 @@ def plain(cs: ChoiceSets, phi: np.ndarray, split: str, choices: str, behavior: s
 def test_the_table_is_what_a_plain_loop_finds_whatever_the_blocks(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cs, models = random_world(seed)
     table = evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS)
-    assert list(table) == GROUP_COLUMNS
+    assert list(table) == GROUP_COLUMNS + INTERVAL_COLUMNS
+    pd.testing.assert_frame_equal(
+        evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS, intervals=None),
+        table[GROUP_COLUMNS],
+    )
     assert len(table) == 2 * 2 * len(CHOICE_GROUPS) * len(BEHAVIOR_GROUPS) * 2
     for (model, split, choices, behavior), rows in table.groupby(GROUP_COLUMNS[:4]):
         expected = plain(cs, models[model], split, choices, behavior)
         assert rows["weighting"].tolist() == list(expected)
-        np.testing.assert_allclose(rows.iloc[:, 5:].to_numpy(dtype=float), list(expected.values()), rtol=1e-12)
-    monkeypatch.setattr(mimic.evaluation, "_BLOCK_ROWS", 16)
+        np.testing.assert_allclose(rows[GROUP_COLUMNS[5:]].to_numpy(dtype=float), list(expected.values()), rtol=1e-12)
+    monkeypatch.setattr(mimic.scores, "_BLOCK_ROWS", 16)
     in_blocks = evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS)
     pd.testing.assert_frame_equal(in_blocks, table, rtol=1e-13)
 
@@ -586,7 +590,7 @@ def test_shares_within_a_behavior_group_and_a_split() -> None:
 
 
 def test_shares_of_choice_groups_that_split_the_whole_add_up_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mimic.evaluation, "_BLOCK_ROWS", 16)
+    monkeypatch.setattr(mimic.scores, "_BLOCK_ROWS", 16)
     cs, _ = make(*((i, [1.0, 2.0, 3.0], k) for i in "abcdefgh" for k in range(3)))
     phi = np.random.default_rng(0).normal(size=cs.n_rows)
     parts = [mean_choice_probability({"m": phi}, cs, text) for text in ("choice == 0", "choice == 1", "choice > 1")]
@@ -595,6 +599,9 @@ def test_shares_of_choice_groups_that_split_the_whole_add_up_to_one(monkeypatch:
 
 
 # ---------------------------------------------------------------------------------------------- as text
+
+
+NO_INTERVAL = "one individual: no interval".split()
 
 
 def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
@@ -609,6 +616,7 @@ def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
     lines = format_groups(table).splitlines()
     assert len(lines) == 1 + 4
     header, whole, b, far, _ = lines
+    assert header.split()[-1] == "note"
     assert header.split()[:7] == [*GROUP_COLUMNS[:5], "individuals", "decisions"]
     assert "split" not in format_groups(table, leave_out=["split"])
     assert whole.split() == [
@@ -617,16 +625,12 @@ def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
         "all",
         "all",
         "decision",
-        "2",
-        "1,501",
-        "1.7918",
-        "-2.4833",
-        "8.35",
-        "33.4",
-        "0.25",
-        "8.39",
+        *("2", "1,501", "1.7918", "-2.4833"),
+        *("8.35", "(8.33", "to", "100)"),  # of the animals a and b: a twice, or b twice, whose only choice is sure
+        *("33.4", "0.25", "(0.25", "to", "1)", "8.39"),
+        *("few", "individuals"),
     ]
-    assert b.split() == ["m", "all", "all", "b", "decision", "1", "1", "-", "0.0000", "100", "100", "1", "100"]
+    assert b.split() == ["m", "all", "all", "b", "decision", "1", "1", "-", "0.0000", "100", "100", "1", "100", *NO_INTERVAL]
     assert far.split() == ["m", "all", "far", "all", "decision", "0", "0", "no", "decisions", *["-"] * 5]
     end = header.index("contrast_loss") + len("contrast_loss")
     assert all(line[end - 1] != " " and line[end : end + 2] == "  " for line in lines)
