@@ -151,9 +151,7 @@ def mean_intervals(
     ([0.5], [0.0], [1.0])
     """
     sums = IndividualSums.of(values, individual)
-    return intervals_of_sums(
-        sums, weighting=weighting, level=level, method=method, n_resamples=n_resamples, seed=seed
-    )
+    return intervals_of_sums(sums, weighting=weighting, level=level, method=method, n_resamples=n_resamples, seed=seed)
 
 
 def intervals_of_sums(

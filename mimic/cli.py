@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimic.answers import answer, plain
+from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
 
@@ -36,6 +36,8 @@ app.add_typer(tracks_app, name="tracks")
 app.add_typer(choices_app, name="choices")
 app.add_typer(synthetic_app, name="synthetic")
 app.add_typer(runs_app, name="runs")
+app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 RegistryOption = Annotated[
@@ -122,34 +124,6 @@ def run_command(
     with _progress_bars() as progress:
         result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress, training=training)
     answer(result, as_json, lambda: format_run(result, folder))
-
-
-@app.command("evaluate")
-def evaluate_command(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    choices: Annotated[list[str] | None, typer.Option(help='Choice group, "NAME=EXPRESSION"; may be repeated.')] = None,
-    behaviors: Annotated[
-        list[str] | None, typer.Option(help='Behavior group, "NAME=EXPRESSION"; may be repeated.')
-    ] = None,
-    models: Annotated[list[str] | None, typer.Option(help="Only these models; may be repeated.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Recompute GMP for any choice groups and behavior groups of a finished run; by default the run's own."""
-    from mimic.evaluation import evaluate, format_groups
-    from mimic.runs import load_groups, load_run
-
-    choice_sets, log_odds = load_run(run)
-    known = load_groups(run)
-    unknown = [m for m in models or [] if m not in log_odds]
-    if unknown:
-        raise ValueError(f"{run} has no model {', '.join(unknown)}; it has {', '.join(log_odds)}.")
-    table = evaluate(
-        {m: log_odds[m] for m in models or log_odds},
-        choice_sets,
-        choice_groups=_named(choices, known.choices),
-        behavior_groups=_named(behaviors, known.behaviors),
-    )
-    answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
 
 
 @app.command("doctor")
@@ -259,24 +233,6 @@ def _format_mapping(values: dict[str, Any]) -> str:
     shown = {k: v for k, v in values.items() if k != "ledger"}
     width = max((len(k) for k in shown), default=0)
     return "\n".join(f"{k:<{width}}  {plain(v)}" for k, v in shown.items())
-
-
-def _named(texts: list[str] | None, known: dict[str, str]) -> dict[str, str]:
-    """ "NAME=EXPRESSION", "EXPRESSION" or the name of a group of the run into name -> expression; by default its groups."""
-    if not texts:
-        return known
-    named: dict[str, str] = {}
-    for text in texts:
-        match = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*(.+)", text, flags=re.DOTALL)
-        name, expression = (match[1], match[2]) if match else (text.strip(), text.strip())
-        if match and re.fullmatch(r"[-+.\d\s]+|(['\"]).*\1", expression.strip()):
-            raise ValueError(
-                f"{text!r} names a group {name}; to compare a column, write {name} == {expression.strip()}."
-            )
-        if name in named:
-            raise ValueError(f"the group {name} is given twice; give each group its own name.")
-        named[name] = known.get(expression, expression)
-    return named
 
 
 def _columns(texts: list[str] | None) -> dict[str, str | list[str]] | None:

@@ -141,9 +141,7 @@ def summarize_differences(
     """
     sums = IndividualSums.of(difference, individual)
     n_individuals = len(sums.count)
-    found = intervals_of_sums(
-        sums, weighting=weighting, method=method, level=level, n_resamples=n_resamples, seed=seed
-    )
+    found = intervals_of_sums(sums, weighting=weighting, method=method, level=level, n_resamples=n_resamples, seed=seed)
     estimate, low, high = (float(x[0]) for x in (found.estimate, found.low, found.high))
     with np.errstate(invalid="ignore"):
         means = sums.total[:, 0] / sums.count[:, 0]

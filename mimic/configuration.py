@@ -13,9 +13,11 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from mimic.baseline import BASELINE
 from mimic.features import SOURCES
 from mimic.grid import Member, expand
 from mimic.sections import (
+    BaselineConfig,
     ChoicesConfig,
     ContrastsConfig,
     CovariateConfig,
@@ -59,6 +61,7 @@ class Configuration(Strict):
     grid: dict[str, list[Any]] = Field(default={})
     search: SearchConfig = SearchConfig()
     models: dict[str, ModelConfig] = Field(min_length=1)
+    baseline: BaselineConfig | None = BaselineConfig()
     groups: GroupsConfig = GroupsConfig()
     figures: FiguresConfig = FiguresConfig()
     truth: FileConfig | None = None
@@ -105,6 +108,8 @@ class Configuration(Strict):
                 raise ValueError(f"model {name} lists the feature {', '.join(repeated)} twice.")
         if self.truth is not None and "truth" in self.models:
             raise ValueError("with truth set, no model may be called truth.")
+        if BASELINE in self.models and self.models[BASELINE].kind != "conditional_logit":
+            raise ValueError(f"no model but a conditional logit may be called {BASELINE}; rename it.")
         taken = [name for name in self.models if name in _NOT_FOR_MODELS]
         if taken:
             raise ValueError(
@@ -119,9 +124,25 @@ class Configuration(Strict):
         taken = sorted(set(self.seeds_models.values()) & set(self.models))
         if taken:
             raise ValueError(f"the ensemble of seeds will be called {', '.join(taken)}; rename the model of that name.")
+        scored = [*self.models, *self.seeds_models.values(), *([BASELINE] if self.has_baseline else ())]
+        for name in (name for pair in self.groups.pairs or () for name in pair):
+            if name not in scored:
+                raise ValueError(f"groups.pairs: unknown model {name}; known are {', '.join(scored)}.")
         for name in self.figures.difference or ():
             if name not in self.models:
                 raise ValueError(f"figures.difference: unknown model {name}; known are {', '.join(self.models)}.")
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether a conditional logit is fitted beside the models: not where one of them is one."""
+        is_there = any(model.kind == "conditional_logit" for model in self.models.values())
+        return self.baseline is not None and not is_there and any(m.features for m in self.models.values())
+
+    @property
+    def baseline_features(self) -> list[str]:
+        """The features of the baseline: those named, or all of the models."""
+        named = self.baseline.features if self.baseline is not None else None
+        return list(dict.fromkeys(f for m in self.models.values() for f in m.features)) if named is None else named
 
     def training_of(self, model: str) -> TrainingConfig:
         """The training section of a model: the common one with the model's own overrides."""

@@ -351,7 +351,8 @@ def _cell(row: pd.Series, name: str) -> str:
     low = row.get(f"{name}_low", np.nan)
     if name not in _WITH_INTERVAL or np.isnan(low):
         return text
-    return f"{text} ({_number(low, name)} to {_number(row[f'{name}_high'], name)})"
+    ends = [_number(low, name), _number(float(row[f"{name}_high"]), name)]
+    return text if set(ends) == {text} else f"{text} ({' to '.join(ends)})"  # the lift of the null is surely 1
 
 
 def _number(value: float, name: str) -> str:

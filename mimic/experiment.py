@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from mimic.baseline import BASELINE, Baseline, fit_baseline
+from mimic.chain import chain_rule
 from mimic.choices import Source, area_source, build_choices, covariate_source, make_decisions, require_decisions
+from mimic.comparison import compare
 from mimic.configuration import Configuration
 from mimic.covariates import Covariate
 from mimic.evaluation import evaluate, mean_choice_probability
 from mimic.expressions import parse
 from mimic.features import FeatureSpec, check_variation
 from mimic.grid import Selection, select
+from mimic.groups import behavior_mask, choice_mask
 from mimic.identity import choices_id, code_version
 from mimic.ledger import Ledger
 from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, ChoiceSets, examples, require_columns
 from mimic.splits import audit_split, split_individuals
+from mimic.stages import default_stages, divide
 from mimic.sweep import Sweep, Trainee, monitor_of, outcome_table, require_one_finished, trainee_of
 from mimic.synthetic import read_truth, true_log_odds
 from mimic.tables import read_choice_table
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from mimic.registry import Registry
     from mimic.runrecords import RunRecord
 
-__all__ = ["TRUTH", "Fit", "Prepared", "Progress", "assess", "fit_models", "prepare"]
+__all__ = ["TRUTH", "Fit", "Prepared", "Progress", "assess", "fit_models", "model_pairs", "prepare"]
 
 TRUTH = "truth"
 
@@ -103,6 +109,7 @@ class Fit:
     chosen: dict[str, str] = field(default_factory=dict)
     runs: dict[str, list[str]] = field(default_factory=dict)
     n_trained: int = 0
+    baseline: Baseline | None = None
 
 
 def _silent(what: str, done: int, total: int, note: str = "") -> None:
@@ -129,7 +136,9 @@ def prepare(configuration: Configuration, *, progress: Progress = _silent) -> Pr
 def _from_table(configuration: Configuration) -> Prepared:
     table = configuration.table
     assert table is not None
-    choice_sets = read_choice_table(table.file, features=table.roles, columns=table.columns, context=table.context)
+    choice_sets = read_choice_table(
+        table.file, features=table.roles, columns=table.columns, context=table.context, derive=table.derive
+    )
     if SPLIT not in choice_sets.decisions:
         choice_sets = choice_sets.with_context(split=_splits(configuration, choice_sets.decisions))
     return Prepared(choice_sets, Ledger(), choice_sets.n_decisions, None)
@@ -232,9 +241,7 @@ def _check_before_training(configuration: Configuration, prepared: Prepared) -> 
             f"both splits need decisions; found only {', '.join(sorted(splits))}. "
             "Choose another split (split.seed, split.validation) or mend the choice sets."
         )
-    # Scoring a model without features runs every group expression.
-    nothing = np.zeros(choice_sets.n_rows)
-    assess(configuration, choice_sets, {"none": nothing})
+    _check_groups(configuration, choice_sets)
     if configuration.truth is not None:
         true_log_odds(read_truth(configuration.truth.file)[0], choice_sets)
     figures = configuration.figures
@@ -245,6 +252,19 @@ def _check_before_training(configuration: Configuration, prepared: Prepared) -> 
             f"figures.individual: {figures.individual} has no decisions; some that have: "
             f"{examples(choice_sets.individuals)}."
         )
+
+
+def _check_groups(configuration: Configuration, choice_sets: ChoiceSets) -> None:
+    """Run every expression of the groups, on as few decisions as tell what is wrong with it."""
+    groups = configuration.groups
+    for text in [*groups.choices.values(), *groups.shares.values()]:
+        choice_mask(choice_sets, text)
+    for text in groups.behaviors.values():
+        behavior_mask(choice_sets, text)
+    if groups.chain is not None:
+        divide(choice_sets, groups.chain)
+    if configuration.has_baseline:
+        require_columns(list(choice_sets.features), configuration.baseline_features, where="baseline")
 
 
 def fit_models(
@@ -319,6 +339,9 @@ def fit_models(
         history = _histories(opened, finals)
     best = {m: records[chosen_run].best_epoch for m, chosen_run in _chosen_runs(chosen, tables).items()}
     log_odds = {name: model.log_odds(prepared.choice_sets) for name, model in models.items()}
+    baseline = _baseline(configuration, prepared.choice_sets)
+    if baseline is not None and baseline.fit is not None:
+        log_odds[BASELINE] = baseline.log_odds(prepared.choice_sets)
     if configuration.truth is not None:
         log_odds[TRUTH] = true_log_odds(read_truth(configuration.truth.file)[0], prepared.choice_sets)
     several = {m: s.table.assign(model=m) for m, s in selections.items() if len(tables[m]) > 1}
@@ -333,7 +356,16 @@ def fit_models(
         chosen=chosen,
         runs=runs,
         n_trained=sweep.n_trained,
+        baseline=baseline,
     )
+
+
+def _baseline(configuration: Configuration, choice_sets: ChoiceSets) -> Baseline | None:
+    """The conditional logit of the training decisions, where the experiment wants one."""
+    rules = configuration.baseline
+    if rules is None or not configuration.has_baseline:
+        return None
+    return fit_baseline(choice_sets.split(TRAIN), configuration.baseline_features, weighting=rules.weighting)
 
 
 def _trainees(configuration: Configuration, choice_sets: ChoiceSets, model: str) -> list[Trainee]:
@@ -432,12 +464,36 @@ def _below(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def assess(
     configuration: Configuration, choice_sets: ChoiceSets, log_odds: Mapping[str, np.ndarray]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two tables of an experiment: GMP by group, and predicted against observed shares of choices."""
+) -> dict[str, pd.DataFrame]:
+    """The tables of an experiment, by name; empty ones are there too.
+
+    Returns
+    -------
+    evaluation, GMP by group (`mimic.evaluation.evaluate`); shares, predicted against observed shares of choices;
+    differences between pairs of models (`mimic.comparison.compare`); and chain, where each model gains
+    (`mimic.chain.chain_rule`).
+    """
     groups = configuration.groups
-    table = evaluate(log_odds, choice_sets, choice_groups=groups.choices, behavior_groups=groups.behaviors)
+    named: dict[str, Any] = {"choice_groups": groups.choices, "behavior_groups": groups.behaviors}
     shares = [
         mean_choice_probability(log_odds, choice_sets, text).assign(condition=name)
         for name, text in groups.shares.items()
     ]
-    return table, pd.concat(shares, ignore_index=True) if shares else pd.DataFrame()
+    known = [name for name in log_odds if name not in configuration.models or configuration.models[name].features]
+    pairs = model_pairs(list(log_odds), known) if groups.pairs is None else groups.pairs
+    stages = default_stages(choice_sets) if groups.chain is None else groups.chain
+    return {
+        "evaluation": evaluate(log_odds, choice_sets, **named),
+        "shares": _below(shares),
+        "differences": compare(log_odds, choice_sets, [p for p in pairs if {*p} <= {*log_odds}], **named),
+        "chain": chain_rule(log_odds, choice_sets, stages, behavior_groups=groups.behaviors),
+    }
+
+
+def model_pairs(models: Sequence[str], with_features: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared where nothing is asked for: each model with the one before it and with the conditional logit."""
+    own = [name for name in models if name not in (BASELINE, TRUTH)]
+    pairs = [(model, other) for other, model in pairwise(own)]
+    if BASELINE in models:
+        pairs += [(model, BASELINE) for model in own if model in with_features]
+    return pairs

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mimic.grammar import ALLOWED, EVERYTHING, MAX_LENGTH, column_names, syntax_tree
 
-__all__ = ["ALLOWED", "EVERYTHING", "MAX_LENGTH", "Expression", "check_names", "parse"]
+__all__ = ["ALLOWED", "EVERYTHING", "MAX_LENGTH", "Expression", "check_names", "parse", "quantity"]
 
 _OPERATORS: dict[type[ast.AST], Any] = {
     ast.Lt: np.less,
@@ -32,7 +32,10 @@ _OPERATORS: dict[type[ast.AST], Any] = {
 _CALLS: dict[str, Any] = {
     "abs": np.abs,
     "log": np.log,
+    "exp": np.exp,
     "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
     "floor": np.floor,
     "min": np.minimum,
     "max": np.maximum,
@@ -128,6 +131,34 @@ def parse(text: str) -> Expression:
         raise TypeError(f'a group expression must be text such as "distance_km > 0" or "all"; got {text!r}.')
     tree = syntax_tree(text)
     return Expression(text, column_names(tree), tree)
+
+
+def quantity(text: str, table: pd.DataFrame) -> np.ndarray:
+    """The numbers that a formula such as `log(step_length_m)` gives on the columns of a table: (row,), float64.
+
+    The grammar is that of group expressions; a condition gives 1 and 0. Where the formula has no value, as the
+    logarithm of a negative number, it is NaN or infinite, for the caller to look at.
+
+    Raises
+    ------
+    ValueError
+        If the text is no formula, a column is unknown, or arithmetic is done on text.
+
+    Example
+    -------
+    >>> quantity("step_m / 1000", pd.DataFrame({"step_m": [500, 2000]}))
+    array([0.5, 2. ])
+    """
+    if not isinstance(text, str):
+        raise TypeError(f'a formula must be text such as "step_m / 1000"; got {text!r}.')
+    tree = syntax_tree(text, condition=False)
+    check_names(Expression(text, column_names(tree), tree), table.columns)
+    try:
+        with np.errstate(all="ignore"):
+            values = _number(_value(tree, lambda name: _column(name, table[name])), tree)
+    except _Fault as fault:
+        raise ValueError(f"formula {text!r}: {fault}.") from None
+    return np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), (len(table),)))
 
 
 def check_names(expression: Expression, known: Iterable[str]) -> None:

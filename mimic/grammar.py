@@ -13,12 +13,12 @@ MAX_LENGTH = 1000
 MAX_DEPTH = 30
 ALLOWED = (
     'column names, numbers, "quoted text", True and False, < <= > >= == !=, in (..) and not in (..), and, or, not, '
-    "+ - * / %, and the calls abs, log, sqrt, floor, min, max, isnan, missing"
+    "+ - * / %, and the calls abs, log, exp, sqrt, sin, cos, floor, min, max, isnan, missing"
 )
 
 _COMPARE = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod)
-_NUMBER_CALLS = ("abs", "log", "sqrt", "floor", "min", "max")
+_NUMBER_CALLS = ("abs", "log", "exp", "sqrt", "sin", "cos", "floor", "min", "max")
 _TRUTH_CALLS = ("isnan", "missing")
 _INSTEAD: dict[type[ast.AST], str] = {
     ast.Pow: "** is not allowed (write x * x)",
@@ -40,8 +40,10 @@ class GrammarError(ValueError):
     """A text that is no group expression; the message says why and what is allowed."""
 
 
-def syntax_tree(text: str) -> ast.expr:
+def syntax_tree(text: str, *, condition: bool = True) -> ast.expr:
     """The checked syntax tree of a group expression; "all" is another way to write `True`.
+
+    With `condition=False` of a formula such as `log(step_length_m)`, which may be a number.
 
     Raises
     ------
@@ -52,11 +54,13 @@ def syntax_tree(text: str) -> ast.expr:
     try:
         tree = _read(text)
         _check_depth(tree)
-        _check_condition(tree)
+        if condition:
+            _check_condition(tree)
         _check(tree)
     except _Fault as fault:
         shown = text if len(text) <= 100 else text[:100] + "..."
-        raise GrammarError(f"group expression {shown!r} is no expression: {fault}. Allowed are {ALLOWED}.") from None
+        what = "group expression" if condition else "formula"
+        raise GrammarError(f"{what} {shown!r} is no expression: {fault}. Allowed are {ALLOWED}.") from None
     return tree
 
 

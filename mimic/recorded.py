@@ -15,20 +15,23 @@ from mimic.identity import choices_id, code_version
 from mimic.registry import Registry
 from mimic.schema import ChoiceSets
 
-__all__ = ["assess_once", "record_figures"]
+__all__ = ["TABLES", "assess_once", "record_figures"]
 
-_EVALUATION = ("evaluation",)
+TABLES = ("evaluation", "shares", "differences", "chain")
+"""The tables of an experiment that the registry keeps."""
+
+_EVALUATION = ("evaluation", "comparison", "chain")
 
 
 def assess_once(
     configuration: Configuration, choice_sets: ChoiceSets, fit: Fit, registry: str | Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> dict[str, pd.DataFrame]:
     """The tables of `mimic.experiment.assess`: from the registry where they were computed before.
 
     What decides about them is in their key: the data, each model's log-odds, the groups and the code.
     """
     opened = Registry(registry)
-    groups_in_order = {name: list(groups.items()) for name, groups in configuration.groups.model_dump().items()}
+    groups_in_order = {name: _in_order(groups) for name, groups in configuration.groups.model_dump().items()}
     key: dict[str, Any] = {
         "data": choices_id(choice_sets, list(choice_sets.features), context=list(map(str, choice_sets.decisions))),
         # Lists, because the order of models and groups is that of the tables.
@@ -40,13 +43,19 @@ def assess_once(
         "code": code_version(roots=_EVALUATION),
     }
     runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
-    found = [opened.find_evaluation({**key, "table": table}) for table in ("groups", "shares")]
-    if found[0] is not None and found[1] is not None:
-        return found[0], found[1]
-    groups, shares = assess(configuration, choice_sets, fit.log_odds)
-    for name, table in (("groups", groups), ("shares", shares)):
-        opened.record_evaluation({**key, "table": name}, table, runs, replace=True)
-    return groups, shares
+    found = {name: opened.find_evaluation({**key, "table": name}) for name in TABLES}
+    known = {name: table for name, table in found.items() if table is not None}
+    if len(known) == len(TABLES):
+        return known
+    tables = assess(configuration, choice_sets, fit.log_odds)
+    for name in TABLES:
+        opened.record_evaluation({**key, "table": name}, tables[name], runs, replace=True)
+    return tables
+
+
+def _in_order(value: Any) -> Any:
+    """Mappings as lists of pairs: the order of groups and stages is that of the tables."""
+    return [[key, _in_order(one)] for key, one in value.items()] if isinstance(value, dict) else value
 
 
 def record_figures(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from mimic.baseline import BASELINE
+from mimic.chain import format_chain
+from mimic.comparison import format_comparison
 from mimic.configuration import Configuration
 from mimic.evaluation import decision_table, format_groups
 from mimic.experiment import Fit, Prepared, Progress, fit_models, prepare
@@ -79,9 +82,9 @@ def run_to_folder(
             before_training=training.before_training,
             progress=progress,
         )
-        evaluation, shares = assess_once(configuration, prepared.choice_sets, fit, where)
-        write_run(folder, configuration, prepared, fit, {"evaluation": evaluation, "shares": shares}, registry=where)
-        figures = draw_run(configuration, prepared, fit, evaluation, folder / "figures", progress)
+        tables = assess_once(configuration, prepared.choice_sets, fit, where)
+        write_run(folder, configuration, prepared, fit, tables, registry=where)
+        figures = draw_run(configuration, prepared, fit, tables, folder / "figures", progress)
         record_figures(where, configuration, fit, [folder / "figures" / name for name in figures], files=training.files)
     return {
         **summarize(configuration, prepared, fit, registry=where),
@@ -90,8 +93,8 @@ def run_to_folder(
         "chosen": fit.chosen,
         "figures": [str(out / "figures" / name) for name in figures],
         "ledger": prepared.ledger.to_frame().to_dict(orient="records"),
-        "evaluation": evaluation.to_dict(orient="records"),
-        "shares": shares.to_dict(orient="records"),
+        **{name: table.to_dict(orient="records") for name, table in tables.items()},
+        "left_out": fit.baseline.left_out if fit.baseline is not None else {},
         "members": fit.members.to_dict(orient="records"),
         "selection": fit.selection.to_dict(orient="records"),
         "search": fit.search.to_dict(orient="records"),
@@ -128,7 +131,7 @@ def draw_run(
     configuration: Configuration,
     prepared: Prepared,
     fit: Fit,
-    evaluation: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     folder: Path,
     progress: Progress,
 ) -> list[str]:
@@ -152,7 +155,7 @@ def draw_run(
             running = _trained_on(configuration, fit)
             curves = figures.draw_training_curves(shown, running=running, best_epoch=fit.best_epochs, colors=colors)
             keep(curves, "training.png")
-        keep(figures.draw_groups(evaluation, colors=colors), "groups.png")
+        keep(figures.draw_groups(tables["evaluation"], colors=colors), "groups.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)
             axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")
@@ -171,8 +174,7 @@ def _trained_on(configuration: Configuration, fit: Fit) -> dict[str, Literal["co
 
 def format_run(result: dict[str, Any], out: Path) -> str:
     """What the command line prints at the end of a run."""
-    table = pd.DataFrame(result["evaluation"])
-    table = table[(table["split"] == VALIDATION) & (table["weighting"] == "individual")]
+    table = _validation(result["evaluation"])
     groups = table.groupby(["choice_group", "behavior_group"], sort=False).ngroup()
     table = table.iloc[np.argsort(groups, kind="stable")]  # the models of a group below each other
     ledger = Ledger(tuple(Entry(**entry) for entry in result["ledger"]))
@@ -180,17 +182,66 @@ def format_run(result: dict[str, Any], out: Path) -> str:
         f"{result['rows_read']:,} rows read = {result['n_decisions']:,} decisions + {result['rows_dropped']:,} dropped:",
         ledger.explain(with_examples=False),
         "",
-        "Validation, individuals weighing the same (evaluation.csv has the rest):",
+        "Validation, individuals weighing the same, with 95 % intervals over individuals (evaluation.csv has the rest):",
         format_groups(table, leave_out=["split", "weighting", "mean_probability"]),
+        *_format_left_out(result["left_out"]),
+        *_format_differences(_validation(result["differences"])),
+        *_format_chain(_validation(result["chain"])),
     ]
     lines += _format_training(result)
     if result["shares"]:
-        shares = pd.DataFrame(result["shares"])
-        shares = shares[(shares["split"] == VALIDATION) & (shares["weighting"] == "individual")]
+        shares = _validation(result["shares"])
         lines += ["", "Share of selections, validation, predicted against observed:", _format_shares(shares)]
     lines += ["", f"Models, choice sets and all tables are in {out}; the pictures are"]
     lines += [f"  {path}" for path in result["figures"]]
     return "\n".join(lines)
+
+
+def _validation(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of a table on validation with individuals weighing the same."""
+    table = pd.DataFrame(records)
+    if table.empty:
+        return table
+    return table[(table["split"] == VALIDATION) & (table["weighting"] == "individual")]
+
+
+def _format_left_out(left_out: dict[str, str]) -> list[str]:
+    """The features that the conditional logit does without, and why."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    told = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+    return [f"The {BASELINE} does without {told}."] if told else []
+
+
+def _format_differences(table: pd.DataFrame) -> list[str]:
+    """Pairs of models on all decisions, or on the first group."""
+    if table.empty:
+        return []
+    first = table[["choice_group", "behavior_group"]].iloc[0]
+    shown = table[(table[["choice_group", "behavior_group"]] == first).all(axis=1)]
+    text = format_comparison(shown, leave_out=["split", "weighting", "choice_group", "behavior_group"])
+    return ["", f"Paired by decision ({_group_name(first)}; differences.csv has the rest):", text]
+
+
+def _format_chain(table: pd.DataFrame) -> list[str]:
+    """Where each model gains, on all decisions or the first group."""
+    if table.empty:
+        return []
+    shown = table[table["behavior_group"] == table["behavior_group"].iloc[0]]
+    models = [name for name, rows in shown.groupby("model", sort=False) if rows["gain"].any()]  # the null gains nothing
+    shown = shown[shown["model"].isin(models)]
+    if shown.empty:
+        return []
+    return [
+        "",
+        "Where the gain over chance is made; stages add up to the whole (chain.csv has the rest):",
+        format_chain(shown),
+    ]
+
+
+def _group_name(group: pd.Series) -> str:
+    return f"choices {group['choice_group']}, behavior {group['behavior_group']}"
 
 
 def _format_training(result: dict[str, Any]) -> list[str]:

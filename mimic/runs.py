@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mimic import __version__
+from mimic.baseline import BASELINE, baseline_table
 from mimic.configuration import Configuration, load_configuration
 from mimic.experiment import Fit, Prepared
 from mimic.schema import ChoiceSets
@@ -163,7 +164,10 @@ def write_run(
             save_model(model, folder / "models" / f"{name}.keras")
     fit.history.to_csv(folder / "history.csv", index=False)
     pd.DataFrame(fit.log_odds).to_parquet(folder / "log_odds.parquet", index=False)
-    for name, table in {**tables, "members": fit.members, "selection": fit.selection, "search": fit.search}.items():
+    own = {"members": fit.members, "selection": fit.selection, "search": fit.search}
+    if fit.baseline is not None:
+        own[BASELINE] = baseline_table(fit.baseline)
+    for name, table in {**tables, **own}.items():
         if len(table):
             table.to_csv(folder / f"{name}.csv", index=False)
     _write_summary(folder, summarize(configuration, prepared, fit, registry=registry))

@@ -13,6 +13,7 @@ from mimic.schema import FeatureInfo, Role
 
 __all__ = [
     "AugmentationConfig",
+    "BaselineConfig",
     "ChoicesConfig",
     "CleanConfig",
     "ContrastsConfig",
@@ -101,13 +102,15 @@ class TracksConfig(Strict):
 class TableConfig(Strict):
     """A ready choice table in long format, instead of tracks.
 
-    Features are a list (of role "choice"), or name -> role.
+    Features are a list (of role "choice"), or name -> role. `derive` makes columns by formulas, such as
+    `log_sl: log(step_length_m)`, before anything else is done.
     """
 
     file: Path
     features: list[str] | dict[str, Role] = Field(min_length=1)
     columns: dict[str, str] | None = None
     context: list[str] = []
+    derive: dict[str, str] = {}
 
     @property
     def roles(self) -> dict[str, FeatureInfo]:
@@ -267,6 +270,16 @@ class ModelConfig(Strict):
         return self
 
 
+class BaselineConfig(Strict):
+    """The conditional logit that stands beside the models, fitted to the training decisions.
+
+    By default of all features of the models; those that have no coefficient are left out and named.
+    """
+
+    features: list[str] | None = None
+    weighting: Literal["individual", "decision"] = "individual"
+
+
 class SearchConfig(Strict):
     """How the grid is searched: all of it to the end, or by successive halving."""
 
@@ -276,11 +289,18 @@ class SearchConfig(Strict):
 
 
 class GroupsConfig(Strict):
-    """Choice groups, behavior groups, and conditions on choices whose predicted share is compared with the data's."""
+    """Choice groups, behavior groups, and conditions on choices whose predicted share is compared with the data's.
+
+    `chain` divides a movement into stages, stage -> class -> condition on choices, see `mimic.chain`; by default
+    into stay or move and bands of distance. `pairs` are models to be compared, [model, other]; by default each model
+    with the one before it and with the conditional logit.
+    """
 
     choices: dict[str, str] = {"all": "all"}
     behaviors: dict[str, str] = {"all": "all"}
     shares: dict[str, str] = {}
+    chain: dict[str, dict[str, str]] | None = None
+    pairs: list[tuple[str, str]] | None = None
 
     @field_validator("choices", "behaviors", "shares")
     @classmethod
@@ -288,6 +308,13 @@ class GroupsConfig(Strict):
         for text in groups.values():
             parse(text)
         return groups
+
+    @field_validator("chain")
+    @classmethod
+    def _stages_are_expressions(cls, chain: dict[str, dict[str, str]] | None) -> dict[str, dict[str, str]] | None:
+        for text in (text for classes in (chain or {}).values() for text in classes.values()):
+            parse(text)
+        return chain
 
 
 class FiguresConfig(Strict):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimic.archive import load_choices, save_choices
+from mimic.expressions import quantity
 from mimic.schema import (
     CHOICE,
     DECISION,
@@ -43,9 +44,13 @@ def read_choice_table(
     features: Sequence[str] | Mapping[str, FeatureInfo],
     columns: Mapping[str, str] | None = None,
     context: Sequence[str] = (),
+    derive: Mapping[str, str] | None = None,
     allow_unknown: bool = False,
 ) -> ChoiceSets:
     """The choice sets in a .csv, .csv.gz or .parquet file; options as in `from_table`.
+
+    `derive` makes columns before anything else: name -> formula over the columns of the file, such as
+    `log(step_length_m)`, see `mimic.expressions.quantity`.
 
     Individuals are read as text, so that the tags 7 and 007 stay two animals.
 
@@ -54,7 +59,7 @@ def read_choice_table(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is of another kind, empty or corrupt, and as `from_table`.
+        If it is of another kind, empty or corrupt, a formula is none or its name is taken, and as `from_table`.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,6 +81,10 @@ def read_choice_table(
         raise ValueError(f"{path} is empty; expected a header line and one line a choice.") from None
     except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as {kind}; it is corrupt or cut short ({error}).") from error
+    for name, formula in (derive or {}).items():
+        if name in table:
+            raise ValueError(f"the derived column {name} is in {path.name} already; give it another name.")
+        table[name] = quantity(formula, table)
     return from_table(table, features=features, columns=columns, context=context, allow_unknown=allow_unknown)
 
 

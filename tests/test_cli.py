@@ -11,6 +11,7 @@ import pytest
 from conftest import Study
 
 from mimic import cli, report
+from mimic.evaluation_cli import named_groups
 
 Mimic = Callable[..., tuple[int, str, str]]
 
@@ -94,10 +95,10 @@ def test_killed_run_does_not_hinder_the_next(study: Study, mimic: Mimic) -> None
 
 def test_single_equals_sign_in_a_comparison_is_explained() -> None:
     with pytest.raises(ValueError, match="to compare a column, write distance_km == 0"):
-        cli._named(["distance_km = 0"], {})
+        named_groups(["distance_km = 0"], {})
     with pytest.raises(ValueError, match='write region == "Sitka"'):
-        cli._named(['region = "Sitka"'], {})
-    assert cli._named(["far=distance_km > 0", "move", "month == 6"], {"move": "stay == 0"}) == {
+        named_groups(['region = "Sitka"'], {})
+    assert named_groups(["far=distance_km > 0", "move", "month == 6"], {"move": "stay == 0"}) == {
         "far": "distance_km > 0",
         "move": "stay == 0",
         "month == 6": "month == 6",

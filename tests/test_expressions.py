@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mimic.expressions import ALLOWED, MAX_LENGTH, check_names, parse
+from mimic.expressions import ALLOWED, MAX_LENGTH, check_names, parse, quantity
 
 NAN = np.nan
 
@@ -316,3 +316,29 @@ def test_unknown_columns_are_all_named_with_the_nearest_and_the_known_ones() -> 
 
 def test_known_columns_pass() -> None:
     check_names(parse("stay and distance_km > 0"), {"distance_km": 1, "stay": 2, "other": 3})
+
+
+def test_formulas_give_numbers_and_conditions_one_and_zero() -> None:
+    table = pd.DataFrame({"step_m": [100, 1000], "turn": [0.0, np.pi], "name": ["a", "b"]})
+    assert quantity("log(step_m) - log(100)", table).tolist() == pytest.approx([0, np.log(10)])
+    assert quantity("cos(turn)", table).tolist() == pytest.approx([1, -1])
+    assert quantity("exp(0) * 3", table).tolist() == [3, 3]
+    assert quantity("step_m > 500", table).tolist() == [0, 1]
+    assert np.isneginf(quantity("log(turn)", table)[0])  # the caller looks at it
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("log(step)", "unknown column step .did you mean step_m"),
+        ("name + 1", "formula 'name . 1': name is a text; arithmetic is for numbers only"),
+        ("tan(turn)", "formula 'tan.turn.' is no expression: tan is none of the calls"),
+        ("step_m ** 2", r"\*\* is not allowed"),
+        ("", "formula '' is no expression: it is empty"),
+    ],
+)
+def test_bad_formulas_are_told(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantity(text, pd.DataFrame({"step_m": [1.0], "turn": [0.0], "name": ["a"]}))
+    with pytest.raises(TypeError, match="a formula must be text"):
+        quantity(3, pd.DataFrame({"x": [1.0]}))  # type: ignore[arg-type]

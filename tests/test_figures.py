@@ -454,10 +454,10 @@ models:
     prepared, found = fit(tmp_path, text)
     found = replace(found, best_epochs={"exact": 1, "softmax": 2})  # what the run says counts
     configuration = load_configuration(tmp_path / "tiny.yaml")
-    evaluation, _ = assess(configuration, prepared.choice_sets, found.log_odds)
+    tables = assess(configuration, prepared.choice_sets, found.log_odds)
     kept: dict[str, Figure] = {}
     monkeypatch.setattr("mimic.figures.save_figure", lambda figure, path: kept.update({path.name: figure}))
-    names = draw_run(configuration, prepared, found, evaluation, tmp_path / "figures", lambda *_: None)
+    names = draw_run(configuration, prepared, found, tables, tmp_path / "figures", lambda *_: None)
     assert names == list(kept) == ["training.png", "groups.png"]
     panels = kept["training.png"].axes
     assert [ax.get_title(loc="left") for ax in panels[::2]] == [

@@ -27,13 +27,15 @@ def test_run_makes_a_whole_folder_and_its_numbers_agree_with_each_other(study: S
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert {
         "configuration.yaml", "ledger.csv", "evaluation.csv", "shares.csv", "history.csv", "summary.json",
+        "differences.csv", "chain.csv", "conditional_logit.csv",
         "log_odds.parquet", "tracks.parquet", "choices/decisions.parquet", "choices/choices.parquet",
         "models/distance.keras", "models/environment.keras",
         "figures/tracks.png", "figures/training.png", "figures/groups.png", "figures/difference.png",
     } <= names  # fmt: skip
     table = pd.read_csv(out / "evaluation.csv")
     assert list(table.columns[: len(COLUMNS)]) == COLUMNS
-    assert len(table) == 3 * 2 * 2 * 3 * 2  # model, split, choice group, behavior group, weighting
+    assert len(table) == 4 * 2 * 2 * 3 * 2  # model, split, choice group, behavior group, weighting
+    assert set(table["model"]) == {"none", "distance", "environment", "conditional_logit"}
     filled = table[table["n_decisions"] > 0]
     np.testing.assert_allclose(filled["gmp"], np.exp(filled["log_probability"]))
     np.testing.assert_allclose(filled["lift"], filled["gmp"] / filled["null_gmp"])
@@ -44,6 +46,31 @@ def test_run_makes_a_whole_folder_and_its_numbers_agree_with_each_other(study: S
     account = ledger[ledger["unit"].isin(["fix", "decision"]) & (ledger["action"] == "dropped")]
     assert summary["rows_read"] == 150 == summary["n_decisions"] + account["n"].sum()
     assert "figures/groups.png" in text
+
+    chain = pd.read_csv(out / "chain.csv").query("n_decisions > 0")
+    keys = ["model", "split", "behavior_group", "weighting"]
+    stages = chain[chain["stage"] != "all"].groupby(keys)["log_probability"].sum()
+    whole = table.query("choice_group == 'all' and n_decisions > 0").set_index(keys)["log_probability"]
+    pd.testing.assert_series_equal(stages.sort_index(), whole.sort_index(), check_exact=False, rtol=0, atol=1e-9)
+    differences = pd.read_csv(out / "differences.csv")
+    assert set(zip(differences["model"], differences["other"], strict=True)) == {
+        ("distance", "none"),
+        ("environment", "distance"),
+        ("distance", "conditional_logit"),
+        ("environment", "conditional_logit"),
+    }
+    assert pd.read_csv(out / "conditional_logit.csv")["feature"].tolist()[:2] == ["distance_km", "stay"]
+
+    code, text, err = mimic("compare", out, "environment", "distance", "--behaviors", "all", "--json")
+    assert code == 0, err
+    row = pd.DataFrame(json.loads(text)["comparison"]).query("choice_group == 'all'")
+    told = differences.query("model == 'environment' and other == 'distance' and behavior_group == 'all'")
+    told = told.query("choice_group == 'all'")
+    np.testing.assert_allclose(row["difference_low"].astype(float), told["difference_low"])
+    code, _, err = mimic("compare", out, "environment")
+    assert (code, "give two models" in err) == (2, True)
+    code, _, err = mimic("compare", out, "environment", "enviroment")
+    assert (code, "has no model enviroment; it has none, distance" in err) == (2, True)
 
     code, text, err = mimic(
         "evaluate", out, "--choices", "far=distance_km > 50", "--choices", "all", "--behaviors", "month == 6", "--json"

@@ -46,7 +46,10 @@ def test_every_group_scores_as_the_choice_sets_restricted_to_it(
         scores = score_groups(phi, cs, [group])[0]
         alone = cs.filter(cs.selected >= 0)
         known = np.repeat(cs.selected >= 0, cs.n_choices)
-        alone, kept = alone.restrict(mask[known]), phi[known][mask[known] & np.repeat(group.inside, cs.n_choices)[known]]
+        alone, kept = (
+            alone.restrict(mask[known]),
+            phi[known][mask[known] & np.repeat(group.inside, cs.n_choices)[known]],
+        )
         np.testing.assert_array_equal(group.counts[group.inside], alone.n_choices)
         expected = selected_log_probability(kept, alone.offsets, alone.selected)
         np.testing.assert_allclose(scores.log_p[group.inside], expected, rtol=1e-12, atol=1e-14)

@@ -586,3 +586,18 @@ def test_reference_tables_enter_without_h3(
     assert (cs.n_decisions, cs.n_rows, cs.decisions["individual"].nunique()) == (n_decisions, n_rows, n_individuals)
     save_choices(cs, tmp_path / "c")
     assert_same(load_choices(tmp_path / "c"), cs)
+
+
+def test_derived_columns_are_made_before_anything_else(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"individual": "a", "decision": 1, "choice": [7, 8], "selected": [0, 1], "step_m": [500.0, 2000.0]}
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    derive = {"step_km": "step_m / 1000", "far": "step_km > 1"}
+    cs = read_choice_table(tmp_path / "t.csv", features=["step_km", "far"], derive=derive)
+    assert cs.features["step_km"].tolist() == [0.5, 2.0]
+    assert cs.features["far"].tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"the derived column step_m is in t\.csv already"):
+        read_choice_table(tmp_path / "t.csv", features=["step_m"], derive={"step_m": "1"})
+    with pytest.raises(ValueError, match="features must be finite|not finite"):
+        read_choice_table(tmp_path / "t.csv", features=["bad"], derive={"bad": "log(selected)"})
