@@ -1,4 +1,4 @@
-"""GMP of four groups of choices and decisions: `evaluate` against pandas groupby.
+"""GMP of four groups of choices and decisions: `evaluate` against pandas groupby; and of a hundred groups at once.
 
 Every case runs in a process of its own, one at a time, on the same simulated log-odds; the parent compares them.
 """
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 N_ROWS = {"quick": 1_000_000, "full": 20_000_000}
 N_REPEATS = 3
 TOLERANCE = 1e-9
-CASES = ("usual_way", "usual_way_whole_table", "ours")
+CASES = ("usual_way", "usual_way_whole_table", "ours", "ours_with_intervals", "ours_100_groups")
+LIKE_FOR_LIKE = ("usual_way", "usual_way_whole_table", "ours_with_intervals")
 METRICS = ("gmp", "log_probability", "contrast_loss", "null_gmp", "lift", "mean_probability")
 CHOICE_GROUPS = {"all": "all", "move": "distance_km > 0"}
 BEHAVIOR_GROUPS = {"all": "all", "summer": "season == 'summer'"}
+# Every group leaves other choices, so that nothing of one serves another but the exponential of the log-odds.
+HUNDRED_GROUPS = {f"beyond_{k}": f"distance_km > {k / 2}" for k in range(100)}
 
 
 def emit(case: str, metric: str, value: float, unit: str) -> None:
@@ -73,7 +76,23 @@ def simulate(n_rows: int) -> tuple[ChoiceSets, Any]:
     return ChoiceSets(decisions, offsets, choice, selected, {"distance_km": distance}), log_odds
 
 
-def ours(choice_sets: ChoiceSets, log_odds: Any) -> tuple[list[tuple[float, float]], dict[str, float]]:
+def hundred_groups(choice_sets: ChoiceSets, log_odds: Any) -> tuple[list[tuple[float, float]], dict[str, float]]:
+    """Seconds of one `evaluate` of a hundred choice groups, with intervals and both weightings."""
+    from mimic.evaluation import evaluate
+
+    started, cpu_started = time.perf_counter(), time.process_time()
+    table = evaluate(
+        {"model": log_odds}, choice_sets, choice_groups=HUNDRED_GROUPS, behavior_groups={"all": "all"}, splits=["all"]
+    )
+    seconds = [(time.perf_counter() - started, time.process_time() - cpu_started)]
+    assert len(table) == 2 * len(HUNDRED_GROUPS)
+    assert table["gmp_low"].notna().all()
+    return seconds, {}
+
+
+def ours(
+    choice_sets: ChoiceSets, log_odds: Any, *, intervals: Any = None
+) -> tuple[list[tuple[float, float]], dict[str, float]]:
     """Seconds (wall, processor) of each repeat of `evaluate`, and its numbers by metric and group."""
     from mimic.evaluation import evaluate
 
@@ -87,6 +106,7 @@ def ours(choice_sets: ChoiceSets, log_odds: Any) -> tuple[list[tuple[float, floa
             behavior_groups=BEHAVIOR_GROUPS,
             splits=["all"],
             weightings=["individual"],
+            intervals=intervals,
         )
         seconds.append((time.perf_counter() - started, time.process_time() - cpu_started))
     names = table["choice_group"] + " x " + table["behavior_group"]
@@ -177,11 +197,14 @@ def run_case(case: str, n_rows: int) -> None:
     """Measure one case in this process."""
     choice_sets, log_odds = simulate(n_rows)
     emit(case, "n_rows", choice_sets.n_rows, "rows")
-    if case == "ours":
+    if case.startswith("ours"):
         import mimic.evaluation  # noqa: F401  (imports are not part of the measurement)
 
         before = peak_mb()
-        seconds, numbers = ours(choice_sets, log_odds)
+        if case == "ours_100_groups":
+            seconds, numbers = hundred_groups(choice_sets, log_odds)
+        else:
+            seconds, numbers = ours(choice_sets, log_odds, intervals="expanded" if "intervals" in case else None)
     else:
         rows = long_table(choice_sets, log_odds)
         del choice_sets, log_odds
@@ -211,7 +234,7 @@ def run_all(n_rows: int) -> None:
             if ":" not in metric or metric.startswith("gmp"):
                 emit(case, metric, round(value, 12), unit)
         emit(case, "rows_per_second", round(metrics["n_rows"][0] / metrics["seconds"][0]), "rows/s")
-    for other in CASES[:-1]:
+    for other in LIKE_FOR_LIKE:
         ratios = {m: found[other][m][0] / found["ours"][m][0] for m in ("seconds", "cpu_seconds")}
         emit("ours", f"ratio_to_{other}", round(ratios["seconds"], 2), "times as fast")
         emit("ours", f"ratio_to_{other}_cpu", round(ratios["cpu_seconds"], 2), "times less processor time")

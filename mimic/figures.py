@@ -273,7 +273,8 @@ def draw_groups(
     Parameters
     ----------
     evaluation
-        One row a model x split x choice_group x behavior_group x weighting, with n_decisions, gmp, null_gmp and lift.
+        One row a model x split x choice_group x behavior_group x weighting, with n_decisions, gmp, null_gmp and
+        lift; and gmp_low, gmp_high, lift_low and lift_high where intervals shall be drawn, as pale bars.
     split, weighting
         The rows to draw.
     colors
@@ -433,12 +434,13 @@ def _draw_choice_group(
         name = textwrap.fill(str(group), 18)
         names.append(name if table.empty else f"{name}\n{int(table['n_decisions'].max()):,} decisions")
         numbers = table[["gmp", "null_gmp", "lift"]].to_numpy(dtype=float)
-        for model, (gmp, null, lift) in zip(table["model"].astype(str), numbers, strict=True):
+        ends = table.reindex(columns=["gmp_low", "gmp_high", "lift_low", "lift_high"]).to_numpy(dtype=float)
+        for model, (gmp, null, lift), end in zip(table["model"].astype(str), numbers, ends, strict=True):
             m = models.index(model)
             at = y + step * (m - (len(models) - 1) / 2)
             look = {"color": colors[model], "marker": MARKERS[m % len(MARKERS)]}
-            _draw_score(left, at, 100 * gmp, 100 * null, step / 2, look)
-            _draw_score(right, at, lift, 1.0, step / 2, look)
+            _draw_score(left, at, 100 * gmp, 100 * null, step / 2, look, 100 * end[:2])
+            _draw_score(right, at, lift, 1.0, step / 2, look, end[2:])
         if table.empty:
             for panel in panels:
                 where = panel.get_yaxis_transform()
@@ -453,8 +455,13 @@ def _draw_choice_group(
         sns.despine(ax=panel, left=True)
 
 
-def _draw_score(ax: Axes, y: float, value: float, null: float, half: float, look: Mapping[str, Any]) -> None:
-    """A score as a marker, that of no model as a bar, and a line between them."""
+def _draw_score(
+    ax: Axes, y: float, value: float, null: float, half: float, look: Mapping[str, Any], interval: np.ndarray
+) -> None:
+    """A score as a marker over its interval, that of no model as a bar, and a line between them."""
+    if np.isfinite(interval).all() and interval[0] < interval[1]:
+        ax.plot(interval, [y, y], color=look["color"], linewidth=3.6, alpha=0.35, solid_capstyle="butt", zorder=1.5)
+        ax.lines[-1].set_label("_interval")
     ax.plot([null, value], [y, y], color=look["color"], linewidth=0.9, zorder=2)
     ax.plot([null, null], [y - half, y + half], color=NULL_COLOR, linewidth=1.3, zorder=2.5, label="_null")
     ax.plot([value], [y], markersize=4, zorder=3, linestyle="none", **look)

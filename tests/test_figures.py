@@ -500,6 +500,20 @@ def test_models_differ_by_color_and_marker_the_same_in_all_panels() -> None:
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["distance", "distance + heading", "no model"]
 
 
+def test_intervals_are_drawn_where_the_table_has_them() -> None:
+    table = make_evaluation()
+    assert [line for ax in draw_groups(table).axes for line in ax.lines if line.get_label() == "_interval"] == []
+    ends = {"gmp_low": 0.9 * table["gmp"], "gmp_high": 1.2 * table["gmp"], "lift_low": 0.5, "lift_high": 0.5}
+    figure = draw_groups(table.assign(**ends))
+    left, right = (
+        [tuple(line.get_xdata()) for line in ax.lines if line.get_label() == "_interval"] for ax in figure.axes[:2]
+    )
+    shown = table.query("split == 'validation' and weighting == 'individual' and n_decisions > 0")
+    shown = shown[shown["choice_group"] == shown["choice_group"].iloc[0]]
+    np.testing.assert_allclose(sorted(left), sorted((90 * g, 120 * g) for g in shown["gmp"]))
+    assert right == []  # an interval of no width has nothing to show
+
+
 def test_groups_without_decisions_say_so() -> None:
     figure = draw_groups(make_evaluation())
     for ax in figure.axes:
