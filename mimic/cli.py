@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimic.answers import answer, plain
+from mimic.chain_cli import calibration_command, chain_command
 from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
@@ -38,6 +39,8 @@ app.add_typer(synthetic_app, name="synthetic")
 app.add_typer(runs_app, name="runs")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
+app.command("chain")(chain_command)
+app.command("calibration")(calibration_command)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 RegistryOption = Annotated[

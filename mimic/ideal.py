@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import linalg, sparse, special
+import pandas as pd
 
-from mimic.contrasts import Weighting, decision_weights, exact_contrasts
-from mimic.probability import softplus
+from mimic.bin_tables import contrast_parts, decision_parts, table_losses
+from mimic.contrasts import Weighting, decision_weights
 from mimic.schema import ChoiceSets, require_columns
 
-__all__ = ["IdealLoss", "bin_features", "ideal_losses"]
+__all__ = ["IdealLoss", "bin_features", "ideal_losses", "ideal_table"]
 
-_BLOCK_ROWS = 1 << 18  # bounds the copies made in an iteration
 _QUANTILE_BINS = (3, 6, 12, 24, 48)  # of a continuous feature; 3 see a hill that 2 do not
 _FEW_VALUES = 8  # a feature with so many distinct values keeps them, or is left out of the bins
 _SEARCH_DECISIONS = 20_000  # the search for bins looks at no more decisions than this
 _LEAST_GAIN = 1e-4  # nats by which bins made finer must lower the contrast loss of decisions not fitted
-_N_FOLDS = 4
-_TOLERANCE = 1e-10  # nats by which the loss may lie above its minimum
-
-_Moments = tuple[float, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -114,38 +109,73 @@ def ideal_losses(
     The deep one of two cells was selected in three decisions of four. Its ideal log-odds are ln 3, and the loss is
     -(3 ln 3/4 + 1 ln 1/4) / 4:
 
-    >>> import pandas as pd
     >>> decisions = pd.DataFrame({"individual": "a", "decision": [1, 2, 3, 4]})
     >>> cs = ChoiceSets(decisions, [0, 2, 4, 6, 8], [1, 2] * 4, [0, 2, 4, 7], {"deep": [1.0, 0.0] * 4})
     >>> round(ideal_losses(cs, ["deep"], penalty=0).contrast, 4)
     0.5623
     """
-    for option, value in (("max_bins", max_bins), ("max_decisions", max_decisions)):
-        if value < 1:
-            raise ValueError(f"{option} must be 1 or more; got {value}.")
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise ValueError(f"penalty must be 0 or more, in 1 / nats^2; got {penalty}.")
-    _check(cs, features)
-    cs = _take(replace(cs, features={name: cs.features[name] for name in features}), max_decisions)
-    if cs.n_decisions == 0:
-        raise ValueError("expected decisions with a known selection to find the ideal loss of; got none.")
-    bin_of_row, bins, exact = bin_features(cs, features, max_bins=max_bins)
-    n_bins, weights = int(bin_of_row.max()) + 1, decision_weights(cs, weighting=weighting)
-    contrast, contrast_unseen = _table_losses(_contrast_parts(cs, bin_of_row, n_bins), n_bins, penalty)
-    decision, decision_unseen = _table_losses(_decision_parts(cs, weights, bin_of_row, n_bins), n_bins, penalty)
-    return IdealLoss(
-        contrast=contrast,
-        decision=decision,
-        contrast_unseen=contrast_unseen,
-        decision_unseen=decision_unseen,
-        null_contrast=float(np.log(2)),
-        null_decision=float(np.sum(weights * np.log(cs.n_choices))),
-        n_bins=n_bins,
-        n_decisions=cs.n_decisions,
-        bins=bins,
-        exact=exact,
-        penalty=penalty,
-    )
+    cs = _checked(cs, features, max_bins, max_decisions)
+    _check_penalty(penalty)
+    return _losses_of_bins(cs, bin_features(cs, features, max_bins=max_bins), penalty, weighting)
+
+
+def ideal_table(
+    cs: ChoiceSets,
+    features: Sequence[str],
+    *,
+    max_bins: int = 256,
+    max_decisions: int = 100_000,
+    penalty: float = 0.1,
+    weighting: Weighting = "individual",
+) -> pd.DataFrame:
+    """What log-odds of these features can reach on these decisions, from no model to the very lowest loss.
+
+    Arguments as those of `ideal_losses`, with a penalty above 0.
+
+    Returns
+    -------
+    One row a bound: "null" (no model), "unseen" (the penalized table, on individuals it was not fitted to),
+    "penalized" (the table that does not reward one-of-a-kind bins), and "infimum" (without penalty: no table of these
+    bins has a lower loss, and a bin that holds one selection costs nothing). Columns bound, contrast_loss,
+    decision_loss (nats), log_probability (D, of the decision loss), gmp, penalty, n_bins, n_decisions, and exact:
+    whether each bin is one combination of values, so that the infimum bounds every model of these features. Look at
+    "infimum" for what cannot be beaten, and at "unseen" for what a model should reach on other animals.
+
+    Raises
+    ------
+    ValueError
+        As `ideal_losses`, or if the penalty is 0.
+
+    Example
+    -------
+    The deep one of two cells was selected in 30 decisions of 40:
+
+    >>> decisions = pd.DataFrame({"individual": "a", "decision": np.arange(40)})
+    >>> selected = np.arange(40) * 2 + np.repeat([0, 1], [30, 10])
+    >>> cs = ChoiceSets(decisions, np.arange(41) * 2, [1, 2] * 40, selected, {"deep": [1.0, 0.0] * 40})
+    >>> ideal_table(cs, ["deep"])[["bound", "contrast_loss", "gmp"]].round(4)
+           bound  contrast_loss     gmp
+    0       null         0.6931  0.5000
+    1     unseen         0.5675  0.5670
+    2  penalized         0.5623  0.5699
+    3    infimum         0.5623  0.5699
+    """
+    if penalty == 0:
+        raise ValueError("expected a penalty above 0, such as 0.1; the row infimum is the one without.")
+    cs = _checked(cs, features, max_bins, max_decisions)
+    _check_penalty(penalty)
+    binned = bin_features(cs, features, max_bins=max_bins)
+    held, free = (_losses_of_bins(cs, binned, p, weighting) for p in (penalty, 0.0))
+    bounds = [
+        ("null", held.null_contrast, held.null_decision, np.nan),
+        ("unseen", held.contrast_unseen, held.decision_unseen, penalty),
+        ("penalized", held.contrast, held.decision, penalty),
+        ("infimum", free.contrast, free.decision, 0.0),
+    ]
+    table = pd.DataFrame(bounds, columns=["bound", "contrast_loss", "decision_loss", "penalty"])
+    table.insert(3, "log_probability", -table["decision_loss"])
+    table.insert(4, "gmp", np.exp(-table["decision_loss"]))
+    return table.assign(n_bins=held.n_bins, n_decisions=held.n_decisions, exact=held.exact)
 
 
 def bin_features(
@@ -178,19 +208,55 @@ def bin_features(
     return _joint(list(chosen.values()), cs.n_rows), {n: int(c.max()) + 1 for n, c in chosen.items()}, False
 
 
+def _checked(cs: ChoiceSets, features: Sequence[str], max_bins: int, max_decisions: int) -> ChoiceSets:
+    """The decisions to find the ideal loss of, with these features alone."""
+    for option, value in (("max_bins", max_bins), ("max_decisions", max_decisions)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more; got {value}.")
+    require_columns(list(cs.features), list(features), where="features")
+    bad = [name for name in features if not np.isfinite(cs.features[name]).all()]
+    if bad:
+        raise ValueError(f"features must be finite; got NaN or infinity in {', '.join(bad)}. Drop these choices first.")
+    cs = _take(replace(cs, features={name: cs.features[name] for name in features}), max_decisions)
+    if cs.n_decisions == 0:
+        raise ValueError("expected decisions with a known selection to find the ideal loss of; got none.")
+    return cs
+
+
+def _check_penalty(penalty: float) -> None:
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise ValueError(f"penalty must be 0 or more, in 1 / nats^2; got {penalty}.")
+
+
+def _losses_of_bins(
+    cs: ChoiceSets, binned: tuple[np.ndarray, dict[str, int], bool], penalty: float, weighting: Weighting
+) -> IdealLoss:
+    """The losses of the best tables over the bins that `bin_features` found."""
+    bin_of_row, bins, exact = binned
+    n_bins, weights = int(bin_of_row.max()) + 1, decision_weights(cs, weighting=weighting)
+    contrast, contrast_unseen = table_losses(contrast_parts(cs, bin_of_row, n_bins), n_bins, penalty)
+    decision, decision_unseen = table_losses(decision_parts(cs, weights, bin_of_row, n_bins), n_bins, penalty)
+    return IdealLoss(
+        contrast=contrast,
+        decision=decision,
+        contrast_unseen=contrast_unseen,
+        decision_unseen=decision_unseen,
+        null_contrast=float(np.log(2)),
+        null_decision=float(np.sum(weights * np.log(cs.n_choices))),
+        n_bins=n_bins,
+        n_decisions=cs.n_decisions,
+        bins=bins,
+        exact=exact,
+        penalty=penalty,
+    )
+
+
 def _take(cs: ChoiceSets, max_decisions: int) -> ChoiceSets:
     """Evenly spaced decisions whose selection is known, so many at most."""
     known = np.flatnonzero(cs.selected >= 0)
     keep = np.zeros(cs.n_decisions, dtype=bool)
     keep[known[:: max(1, -(-len(known) // max_decisions))]] = True
     return cs.filter(keep)
-
-
-def _check(cs: ChoiceSets, features: Sequence[str]) -> None:
-    require_columns(list(cs.features), list(features), where="features")
-    bad = [name for name in features if not np.isfinite(cs.features[name]).all()]
-    if bad:
-        raise ValueError(f"features must be finite; got NaN or infinity in {', '.join(bad)}. Drop these choices first.")
 
 
 # ---------------------------------------------------------------- bins
@@ -244,139 +310,8 @@ def _search(cs: ChoiceSets, steps: Mapping[str, list[np.ndarray]], max_bins: int
                 joint = _joint([steps[n][level] for n, level in finer.items()], cs.n_rows)
                 n_bins = int(joint.max()) + 1
                 if n_bins <= max_bins:
-                    found[name] = _table_losses(_contrast_parts(few, joint[rows], n_bins, 2), n_bins, 0.1)[1]
+                    found[name] = table_losses(contrast_parts(few, joint[rows], n_bins, 2), n_bins, 0.1)[1]
         if not found or min(found.values()) > best - _LEAST_GAIN:
             return levels
         name = min(found, key=found.__getitem__)
         levels[name], best = levels[name] + 1, found[name]
-
-
-# ---------------------------------------------------------------- tables
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """The loss of the decisions of one fold as a function of the table (bin,), and its total weight."""
-
-    moments: Callable[[np.ndarray], _Moments]
-    weight: float
-    n_decisions: int
-
-
-def _fold_of_decision(cs: ChoiceSets, n_folds: int) -> np.ndarray:
-    """(decision,): whole individuals, or decisions in turn where there are fewer individuals than folds."""
-    codes = cs.individual_codes
-    return (codes if codes.max() + 1 >= n_folds else np.arange(cs.n_decisions)) % n_folds
-
-
-def _contrast_parts(cs: ChoiceSets, bin_of_row: np.ndarray, n_bins: int, n_folds: int = _N_FOLDS) -> list[_Part]:
-    """Matrices of wins, one a fold."""
-    weights = exact_contrasts(cs)
-    fold = _fold_of_decision(cs, n_folds)
-    pair = np.repeat(bin_of_row[cs.selected] * n_bins, cs.n_choices) + bin_of_row
-    pair += np.repeat(fold * n_bins**2, cs.n_choices)
-    wins = np.bincount(pair, weights, minlength=n_folds * n_bins**2).reshape(n_folds, n_bins, n_bins)
-    sizes = np.bincount(fold, minlength=n_folds)
-    return [_Part(_contrast_moments(w), float(w.sum()), int(n)) for w, n in zip(wins, sizes, strict=True)]
-
-
-def _contrast_moments(wins: np.ndarray) -> Callable[[np.ndarray], _Moments]:
-    """Of the weights of contrasts, (bin of the selected row, bin of the other)."""
-
-    def moments(table: np.ndarray) -> _Moments:
-        difference = table[None, :] - table[:, None]
-        loses = special.expit(difference)
-        pull = wins * loses
-        curvature = pull * special.expit(-difference)
-        curvature = curvature + curvature.T
-        hessian = np.diag(curvature.sum(axis=1)) - curvature
-        return float(np.sum(wins * softplus(difference))), pull.sum(axis=0) - pull.sum(axis=1), hessian
-
-    return moments
-
-
-def _decision_parts(cs: ChoiceSets, weights: np.ndarray, bin_of_row: np.ndarray, n_bins: int) -> list[_Part]:
-    """Choice sets as counts of rows in each bin, by fold."""
-    fold = _fold_of_decision(cs, _N_FOLDS)
-    counts = sparse.csr_array(
-        (np.ones(cs.n_rows), (cs.decision_of_row, bin_of_row)), shape=(cs.n_decisions, n_bins)
-    )  # rows of a decision in one bin are summed
-    counts.sum_duplicates()
-    selected = bin_of_row[cs.selected]
-    parts = []
-    for k in range(_N_FOLDS):
-        of = np.flatnonzero(fold == k)
-        parts.append(_Part(_decision_moments(counts[of], selected[of], weights[of]), float(weights[of].sum()), len(of)))
-    return parts
-
-
-def _decision_moments(
-    counts: sparse.csr_array, selected: np.ndarray, weights: np.ndarray
-) -> Callable[[np.ndarray], _Moments]:
-    """Of counts (decision, bin), the bin of the selected row (decision,), and weights (decision,)."""
-    n_decisions, n_bins = counts.shape
-    block = max(1, _BLOCK_ROWS * max(n_decisions, 1) // max(counts.nnz, 1))
-
-    def moments(table: np.ndarray) -> _Moments:
-        value, gradient = 0.0, -np.bincount(selected, weights, minlength=n_bins)
-        hessian = np.zeros((n_bins, n_bins))
-        odds = np.exp(table - table.max())
-        for first in range(0, n_decisions, block):
-            part, weight = counts[first : first + block], weights[first : first + block]
-            total = part @ odds
-            share = sparse.diags_array(1.0 / total) @ part @ sparse.diags_array(odds)  # (decision, bin), p of a bin
-            value += float(weight @ np.log(total))
-            expected = share.T @ weight
-            gradient = gradient + expected
-            hessian += np.diag(expected) - (share.T @ (sparse.diags_array(weight) @ share)).toarray()
-        return value - float(weights @ (table[selected] - table.max())), gradient, hessian
-
-    return moments
-
-
-def _table_losses(parts: Sequence[_Part], n_bins: int, penalty: float) -> tuple[float, float]:
-    """Mean loss of the best table on its own rows, and on the folds it was not fitted to (NaN without others)."""
-    total = sum(part.weight for part in parts)
-    if total == 0:
-        return np.nan, np.nan
-    everything = _fit_table(parts, n_bins, penalty)
-    own = sum(part.moments(everything)[0] for part in parts) / total
-    unseen, weight = 0.0, 0.0
-    for k, part in enumerate(parts):
-        others = [other for j, other in enumerate(parts) if j != k and other.weight]
-        if part.weight and others:
-            table = _fit_table(others, n_bins, penalty, start=everything)
-            unseen, weight = unseen + part.moments(table)[0], weight + part.weight
-    return own, unseen / weight if weight else np.nan
-
-
-def _fit_table(
-    parts: Sequence[_Part], n_bins: int, penalty: float, *, start: np.ndarray | None = None, max_steps: int = 100
-) -> np.ndarray:
-    """The table (bin,), nats, with the lowest mean loss of some folds plus the ridge: damped Newton."""
-    weight, n_decisions = sum(part.weight for part in parts), sum(part.n_decisions for part in parts)
-    ridge, identity = penalty / n_decisions, np.eye(n_bins)
-
-    def moments(table: np.ndarray) -> _Moments:
-        found = [part.moments(table) for part in parts]
-        value = sum(f[0] for f in found) / weight
-        gradient = np.sum([f[1] for f in found], axis=0) / weight
-        hessian = np.sum([f[2] for f in found], axis=0) / weight
-        return value + ridge / 2 * float(table @ table), gradient + ridge * table, hessian + ridge * identity
-
-    table = np.zeros(n_bins) if start is None else start
-    now = moments(table)
-    for _ in range(max_steps):
-        # The loss does not know what is added to all bins, and knows ever less of bins that always win; 1e-12 is
-        # above the rounding of sums of weights that are 1 together.
-        floor = identity * (1e-12 + 1e-10 * float(now[2].diagonal().max()))
-        step = -linalg.solve(now[2] + floor, now[1], assume_a="pos", check_finite=False)
-        expected = -float(now[1] @ step)
-        if expected / 2 <= _TOLERANCE:
-            break
-        there = moments(table + step)
-        while there[0] > now[0] and np.any(table + step != table):
-            step = step / 2
-            there = moments(table + step)
-        table, now = table + step, there
-    return table

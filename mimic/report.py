@@ -136,7 +136,7 @@ def draw_run(
     progress: Progress,
 ) -> list[str]:
     """Draw the figures of a run into a folder; the names of the files."""
-    from mimic import figures, maps
+    from mimic import evaluation_figures, figures, maps
 
     folder.mkdir()
     drawn: list[str] = []
@@ -144,7 +144,7 @@ def draw_run(
     def keep(figure: Any, name: str) -> None:
         figures.save_figure(figure, folder / name)
         drawn.append(name)
-        progress("drawing figures", len(drawn), 4)
+        progress("drawing figures", len(drawn), 5)
 
     colors = figures.model_colors(list(fit.log_odds))
     with figures.style():
@@ -156,6 +156,7 @@ def draw_run(
             curves = figures.draw_training_curves(shown, running=running, best_epoch=fit.best_epochs, colors=colors)
             keep(curves, "training.png")
         keep(figures.draw_groups(tables["evaluation"], colors=colors), "groups.png")
+        keep(evaluation_figures.draw_chain(tables["chain"], colors=colors).figure, "chain.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)
             axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")

@@ -333,7 +333,9 @@ def _linear(data: TrainingData, options: TrainingOptions) -> np.ndarray | None:
         )
     if data.training.factors is not None:
         raise ValueError("linear_skip needs one selected choice in each decision; it does not go with labels.")
-    coef = dict(zip(wanted, linear_term(data.training.choice_sets, wanted, weighting=options.weighting), strict=True))
+    weights = _factors(data.training.choice_sets, options.weights) if options.weights else None
+    term = linear_term(data.training.choice_sets, wanted, weighting=options.weighting, weights=weights)
+    coef = dict(zip(wanted, term, strict=True))
     return np.array([coef.get(name, 0.0) for name in data.features])
 
 

@@ -458,7 +458,7 @@ models:
     kept: dict[str, Figure] = {}
     monkeypatch.setattr("mimic.figures.save_figure", lambda figure, path: kept.update({path.name: figure}))
     names = draw_run(configuration, prepared, found, tables, tmp_path / "figures", lambda *_: None)
-    assert names == list(kept) == ["training.png", "groups.png"]
+    assert names == list(kept) == ["training.png", "groups.png", "chain.png"]
     panels = kept["training.png"].axes
     assert [ax.get_title(loc="left") for ax in panels[::2]] == [
         "exact, best epoch 1",

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from mimic.conditional_logit import fit_conditional_logit
 from mimic.contrasts import contrast_loss, decision_weights, exact_contrasts
-from mimic.ideal import bin_features, ideal_losses
+from mimic.ideal import bin_features, ideal_losses, ideal_table
 from mimic.probability import selected_log_probability
 from mimic.schema import ChoiceSets
 
@@ -172,6 +172,38 @@ def test_penalty_keeps_one_of_a_kind_bins_from_being_rewarded() -> None:
     assert held.contrast > 0.05
 
 
+def test_table_has_the_infimum_the_penalized_and_the_unseen_losses_of_the_same_bins() -> None:
+    cs = ragged()
+    table = ideal_table(cs, ["x", "y"], penalty=0.5).set_index("bound")
+    held, free = (ideal_losses(cs, ["x", "y"], penalty=p) for p in (0.5, 0.0))
+    assert table["contrast_loss"].to_dict() == {
+        "null": np.log(2),
+        "unseen": held.contrast_unseen,
+        "penalized": held.contrast,
+        "infimum": free.contrast,
+    }
+    assert table["decision_loss"].tolist() == [
+        held.null_decision,
+        held.decision_unseen,
+        held.decision,
+        free.decision,
+    ]
+    np.testing.assert_allclose(table["gmp"], np.exp(-table["decision_loss"]))
+    assert table.loc["infimum", "contrast_loss"] < table.loc["penalized", "contrast_loss"]
+    assert table["exact"].all()
+    assert table["n_bins"].tolist() == [12] * 4
+
+
+def test_table_tells_that_one_of_a_kind_bins_have_learned_nothing() -> None:
+    rng = np.random.default_rng(0)
+    cs = pairs(60, 60, x=[0.0, 0.0])
+    cs = cs.with_features({"noise": rng.permutation(cs.n_rows).astype(float)})
+    table = ideal_table(cs, ["noise"], max_bins=240).set_index("bound")["contrast_loss"]
+    assert table["infimum"] < 1e-8
+    assert table["unseen"] == pytest.approx(table["null"], abs=1e-6)
+    assert table["penalized"] > 0.05
+
+
 # ---------------------------------------------------------------- bins
 
 
@@ -241,6 +273,11 @@ def test_equal_data_give_equal_bits() -> None:
 def test_wrong_arguments_are_named(features: list[str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ideal_losses(ragged(), features, **options)
+
+
+def test_table_without_a_penalty_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a penalty above 0"):
+        ideal_table(ragged(), ["x"], penalty=0)
 
 
 def test_features_that_are_not_finite_and_unknown_selections_are_refused() -> None:

@@ -58,6 +58,15 @@ LAYERS: dict[str, float] = {
     "stay": 6,
     "layers": 6,
     "evaluation": 6,
+    "chain_cli": 10.9,
+    "evaluation_figures": 8.2,
+    "transitions": 6.2,
+    "win_rates": 6.3,
+    "bin_tables": 5.5,
+    "calibration": 6.4,
+    "used_habitat": 6.3,
+    "ranks": 6.3,
+    "predicted": 6,
     "chain_classes": 6.2,
     "chain": 6.2,
     "decision_groups": 5.6,
@@ -110,8 +119,8 @@ LAYERS: dict[str, float] = {
 # Packages that only these modules may import at all, even within a function.
 ONLY_IN: dict[str, set[str]] = {
     "h3": {"hexgrid"},
-    "matplotlib": {"figures", "ground", "maps"},
-    "seaborn": {"figures", "ground", "maps"},
+    "matplotlib": {"evaluation_figures", "figures", "ground", "maps"},
+    "seaborn": {"evaluation_figures", "figures", "ground", "maps"},
     "sqlalchemy": {"registry", "registry_queries", "registry_tables", "registry_upkeep"},
 }
 
@@ -210,7 +219,7 @@ def test_package_is_flat() -> None:
         (
             "schema",
             "def late():\n    import matplotlib.pyplot",
-            "schema imports matplotlib; only figures, ground, maps may",
+            "schema imports matplotlib; only evaluation_figures, figures, ground, maps may",
         ),
         ("schema", "from tensorflow import keras", "schema imports tensorflow at module level"),
         ("schema", "try:\n    import keras\nexcept ImportError:\n    pass", "schema imports keras at module level"),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import reference_table
 
 from mimic.conditional_logit import fit_conditional_logit
 from mimic.linear import linear_model, linear_term
 from mimic.model import build_network, fit_scaling, load_model, save_model
-from mimic.probability import grouped_log_softmax
+from mimic.options import TrainingOptions
+from mimic.probability import grouped_log_softmax, grouped_sum, selected_log_probability
 from mimic.schema import ChoiceSets, FeatureInfo
+from mimic.tables import from_table
+from mimic.training import train
 
 FEATURES = ("night", "northing_m", "npp", "x")
 
@@ -80,6 +85,14 @@ def test_decisions_of_weight_two_count_twice() -> None:
     assert linear_term(cs, ["x"], weighting="decision", weights=weights)[0] == fit.coef[0]
 
 
+def test_weights_also_count_where_individuals_weigh_the_same() -> None:
+    cs = world()
+    weights = np.where(np.arange(cs.n_decisions) < 100, 2.0, 0.5)
+    fit = fit_conditional_logit(cs, ["x"], weights=weights, weighting="individual")
+    assert linear_term(cs, ["x"], weights=weights)[0] == fit.coef[0]
+    assert linear_term(cs, ["x"])[0] != pytest.approx(fit.coef[0], rel=1e-4)
+
+
 def test_collinear_features_are_an_error_that_leads_to_named_features() -> None:
     cs = world()
     cs = cs.with_features({"twice": 2 * cs.features["x"]})
@@ -132,3 +145,54 @@ def test_linear_model_is_the_conditional_logit_also_from_its_file(tmp_path: Path
     assert again.metadata["kind"] == "conditional_logit"
     assert again.metadata["coef"]["x"] == pytest.approx(exact.coef[2], rel=1e-6)
     assert [layer.name for layer in again.network.layers if layer.trainable_weights] == ["log_odds"]
+
+
+@pytest.mark.parametrize("weighting", ["decision", "individual"])
+def test_network_without_hidden_layers_learns_the_conditional_logit_of_wildboar(
+    shared: Path, weighting: Literal["decision", "individual"]
+) -> None:
+    # the same likelihood, climbed in other ways: all decisions in one minibatch, a rate that falls to 0 over 300 steps
+    known, table = reference_table(shared, "wildboar_habitat_movement")
+    names = list(known["coef"])
+    cs = from_table(table, features=names)
+    fit = fit_conditional_logit(cs, names, weighting=weighting)
+    options = TrainingOptions(
+        loss="softmax",
+        weighting=weighting,
+        units=(),
+        epochs=300,
+        batch_decisions=cs.n_decisions,
+        learning_rate=0.1,
+        schedule={"name": "CosineDecay", "decay_epochs": 300},
+        evaluate_every=50,
+    )
+    learned, exact = train(cs, None, names, options).model.log_odds(cs).astype(np.float64), fit.log_odds(cs)
+    difference = learned - exact
+    # log-odds mean something only up to a constant in each decision
+    difference -= np.repeat(grouped_sum(difference, cs.offsets) / cs.n_choices, cs.n_choices)
+    assert np.abs(difference).max() < 1e-3
+    log_p = [selected_log_probability(phi, cs.offsets, cs.selected) for phi in (learned, exact)]
+    assert log_p[0].mean() == pytest.approx(log_p[1].mean(), abs=1e-5)
+    balanced = [pd.Series(values).groupby(cs.individuals).mean().mean() for values in log_p]
+    assert balanced[0] == pytest.approx(balanced[1], abs=1e-5)
+    assert balanced[1] == pytest.approx(fit.balanced_log_probability, rel=1e-9)
+
+
+def test_linear_skip_starts_at_the_conditional_logit_of_the_weighted_decisions() -> None:
+    from mimic.training import TrainingOptions, train
+
+    rng = np.random.default_rng(0)
+    n = 200
+    depth = rng.normal(size=(n, 3))
+    picked = (np.repeat([2.0, -1.0], n // 2)[:, None] * depth + rng.gumbel(size=(n, 3))).argmax(axis=1)
+    decisions = pd.DataFrame({"individual": "a", "decision": np.arange(n)})
+    cs = ChoiceSets(
+        decisions, np.arange(n + 1) * 3, np.tile([0, 1, 2], n), np.arange(n) * 3 + picked, {"depth": depth.ravel()}
+    )
+    options = TrainingOptions(
+        linear_skip=True, loss="softmax", epochs=1, learning_rate=1e-12, units=(2,), weights={"decision < 100": 0.0}
+    )
+    network = train(cs, None, ["depth"], options).model.log_odds(cs)
+    late = np.arange(n) >= 100
+    expected = fit_conditional_logit(cs, ["depth"], weighting="individual", weights=late.astype(float)).log_odds(cs)
+    np.testing.assert_allclose(np.diff(network), np.diff(expected), atol=1e-4)

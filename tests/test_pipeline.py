@@ -30,7 +30,7 @@ def test_run_makes_a_whole_folder_and_its_numbers_agree_with_each_other(study: S
         "differences.csv", "chain.csv", "conditional_logit.csv",
         "log_odds.parquet", "tracks.parquet", "choices/decisions.parquet", "choices/choices.parquet",
         "models/distance.keras", "models/environment.keras",
-        "figures/tracks.png", "figures/training.png", "figures/groups.png", "figures/difference.png",
+        "figures/tracks.png", "figures/training.png", "figures/groups.png", "figures/chain.png", "figures/difference.png",
     } <= names  # fmt: skip
     table = pd.read_csv(out / "evaluation.csv")
     assert list(table.columns[: len(COLUMNS)]) == COLUMNS
