@@ -15,6 +15,7 @@ import typer
 from mimic.answers import answer, plain
 from mimic.chain_cli import calibration_command, chain_command
 from mimic.evaluation_cli import compare_command, evaluate_command
+from mimic.explanation_cli import explain_app
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
 
@@ -36,6 +37,7 @@ synthetic_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="S
 app.add_typer(tracks_app, name="tracks")
 app.add_typer(choices_app, name="choices")
 app.add_typer(synthetic_app, name="synthetic")
+app.add_typer(explain_app, name="explain")
 app.add_typer(runs_app, name="runs")
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
