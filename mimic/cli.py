@@ -14,8 +14,10 @@ import typer
 
 from mimic.answers import answer, plain
 from mimic.chain_cli import calibration_command, chain_command
+from mimic.clogit_cli import clogit_command
 from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.explanation_cli import explain_app
+from mimic.power_cli import power_command
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
 
@@ -43,6 +45,8 @@ app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("chain")(chain_command)
 app.command("calibration")(calibration_command)
+app.command("clogit")(clogit_command)
+synthetic_app.command("power")(power_command)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 RegistryOption = Annotated[

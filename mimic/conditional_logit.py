@@ -2,83 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, special
 
-from mimic.contrasts import Weighting, has_contrasts
-from mimic.probability import grouped_log_softmax
+from mimic.coefficients import ConditionalLogit, feature_columns
+from mimic.contrasts import Weighting
+from mimic.covariance import cluster_covariance, robust_covariance
+from mimic.design import (
+    CollinearityError,
+    ConstantFeatureError,
+    Design,
+    FeatureError,
+    Moments,
+    SeparationError,
+    build_design,
+    format_sum,
+    refuse_separated,
+)
 from mimic.schema import ChoiceSets
 
-__all__ = ["ConditionalLogit", "fit_conditional_logit"]
+__all__ = [
+    "CollinearityError",
+    "ConditionalLogit",
+    "ConstantFeatureError",
+    "FeatureError",
+    "SeparationError",
+    "fit_conditional_logit",
+]
 
 _log = logging.getLogger(__name__)
-
-_BLOCK_ROWS = 1 << 14  # fits into the processor's cache, and bounds the copies made in an iteration
-_SMALLEST_RESIDUAL = 1e-7  # of a standardized feature; its square must stay far from float64's 2e-16 in the Hessian
-_SEPARATED = 1e-6  # what a separating direction may lose in one row, as a share of what it gains in another
-_AGAINST_SEPARATION = "Leave it out, make it coarser, or restrict the choices to those that it does not decide about."
-
-
-@dataclass(frozen=True, eq=False)
-class ConditionalLogit:
-    """A linear model of log-odds, phi = sum_j coef_j x_j, at the maximum of its likelihood.
-
-    Parameters
-    ----------
-    features, coef
-        Names, and (feature,), nats per physical unit of the feature.
-    covariance
-        (feature, feature): inverse of the negative Hessian of the weighted log-likelihood. It takes
-        decisions for independent and weights for counts.
-    log_likelihood
-        Sum of weight x ln p(selected), nats. Over the sum of weights it is D; without weights GMP is
-        exp(log_likelihood / n_decisions).
-    null_log_likelihood
-        The same with all coefficients 0: the offset alone or, without one, every choice equally likely.
-    n_decisions, n_rows
-        Decisions with a known selection and a weight above 0, and their choices.
-    iterations, converged
-        Newton steps taken, and whether the last of them was within the tolerance.
-    """
-
-    features: tuple[str, ...]
-    coef: np.ndarray
-    covariance: np.ndarray
-    log_likelihood: float
-    null_log_likelihood: float
-    n_decisions: int
-    n_rows: int
-    iterations: int
-    converged: bool
-
-    @property
-    def se(self) -> np.ndarray:
-        """Standard errors, from the diagonal of the covariance: (feature,), in the units of `coef`."""
-        return np.sqrt(np.diag(self.covariance))
-
-    def log_odds(self, cs: ChoiceSets, *, columns: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Log-odds of every choice: (row,), float64, nats. An offset of the fit is not in it; add it where it counts.
-
-        `columns` as in the fit. Raises ValueError if a feature is unknown, not finite or of another shape.
-        """
-        phi = np.zeros(cs.n_rows)
-        for coef, values in zip(self.coef, _columns(cs, self.features, columns), strict=True):
-            phi += coef * values  # float64, as `coef` is a float64 scalar of NumPy
-        return phi
-
-    def summary(self) -> pd.DataFrame:
-        """One row a feature (the index): coef, se, z = coef / se and p, the two-sided probability of a larger |z|."""
-        z = self.coef / self.se
-        return pd.DataFrame(
-            {"coef": self.coef, "se": self.se, "z": z, "p": special.erfc(np.abs(z) / np.sqrt(2))},
-            index=pd.Index(self.features, name="feature", dtype="str"),
-        )
 
 
 def fit_conditional_logit(
@@ -89,6 +45,7 @@ def fit_conditional_logit(
     weights: np.ndarray | None = None,
     offset: np.ndarray | None = None,
     columns: Mapping[str, np.ndarray] | None = None,
+    cluster: Sequence[object] | np.ndarray | None = None,
     max_iterations: int = 50,
     tolerance: float = 1e-8,
 ) -> ConditionalLogit:
@@ -106,12 +63,18 @@ def fit_conditional_logit(
         `contrasts.decision_weights`, scaled to sum to the number of decisions.
     weights
         (decision,), 0 or more: how often each decision counts, under either weighting. With "individual",
-        D_i is then the sum of the weights of individual i, and the total stays the sum of `weights`.
+        D_i is then the sum of the weights of individual i, and the total stays the sum of `weights`. A
+        weight of 2 is the decision given twice, in every number of the result. Where weights are no counts,
+        only cluster-robust errors do not depend on their size; clusters of one decision each give those of
+        independent decisions.
     offset
-        (row,), nats: a known part of the log-odds, with coefficient 1.
+        (row,), nats: a known part of the log-odds, with coefficient 1. Where choices were sampled into the
+        choice sets with probabilities q, -ln q makes up for it (McFadden 1978).
     columns
         Feature -> (row,), float64: values in place of the float32 features, or beside them. Entries that
         are no feature of the model are not read.
+    cluster
+        (decision,), labels: decisions of one label may go together. By default the individuals.
     max_iterations
         Where it is reached, `converged` is False and the log has a warning.
     tolerance
@@ -119,11 +82,13 @@ def fit_conditional_logit(
 
     Raises
     ------
+    ConstantFeatureError, CollinearityError, SeparationError
+        ValueErrors with the `features` to leave out: if a feature is constant within every decision, or within
+        decisions a linear combination of others; or if features separate the selected choices from the
+        others, so that the likelihood has no maximum.
     ValueError
-        If no decision has a known selection among several choices; a feature is unknown, repeated, not
-        finite, constant within every decision, or within decisions a linear combination of others;
-        features separate the selected choices from the others, so that the likelihood has no maximum;
-        weights are negative; a shape is wrong.
+        If no decision has a known selection among several choices; a feature is unknown, repeated or not
+        finite; weights are negative; a cluster is missing; a shape is wrong.
 
     Notes
     -----
@@ -148,22 +113,40 @@ def fit_conditional_logit(
     names = tuple(features)
     if len(set(names)) != len(names):
         raise ValueError(f"features must be distinct; got {', '.join(names)}.")
-    values = _columns(cs, names, columns)
-    weight = _weights(cs, weights, weighting)
+    values = feature_columns(cs, names, columns)
+    counts = _counts(cs, weights)
+    factor = _factors(cs, counts, weighting)
+    labels = _clusters(cs, cluster)
     shift = np.zeros(cs.n_rows) if offset is None else _shaped("offset", offset, "row", cs.n_rows)
-    design = _build_design(cs, names, values, weight, shift)
+    design = build_design(cs, names, values, counts * factor, shift)
     coef, moments, iterations, converged = _newton(design, max_iterations, tolerance)
-    counted = weight > 0
+    back = np.outer(design.scale, design.scale)
+    bread = _inverse(design, moments, coef) / design.unit
+    log_p, scores = design.scores(coef)
+    used = design.used
+    scores *= factor[used, None]
+    null_log_p = design.scores(np.zeros(len(names)))[0]
+    codes = np.unique(labels[used], return_inverse=True)[1]
     return ConditionalLogit(
         features=names,
         coef=coef / design.scale,
-        covariance=_inverse(design, moments, coef) / np.outer(design.scale, design.scale) / design.unit,
+        covariance=bread / back,
         log_likelihood=moments[0] * design.unit,
-        null_log_likelihood=design.moments(np.zeros(len(names)))[0] * design.unit,
-        n_decisions=int(counted.sum()),
-        n_rows=int(cs.n_choices[counted].sum()),
+        null_log_likelihood=float((design.weight * null_log_p).sum()) * design.unit,
+        n_decisions=int((counts > 0).sum()),
+        n_rows=int(cs.n_choices[counts > 0].sum()),
         iterations=iterations,
         converged=converged,
+        robust_covariance=robust_covariance(bread, scores, counts=counts[used]) / back,
+        cluster_covariance=cluster_covariance(bread, scores * counts[used, None], codes) / back,
+        n_clusters=int(codes.max()) + 1,
+        clusters_given=cluster is not None,
+        total_weight=float(counts.sum()),
+        weights_are_counts=bool((counts == np.floor(counts)).all()),
+        weighting=weighting,
+        balanced_log_probability=_balanced(cs, counts, used, log_p),
+        null_balanced_log_probability=_balanced(cs, counts, used, null_log_p),
+        data_id=_data_id(cs, counts * factor, shift),
     )
 
 
@@ -176,174 +159,57 @@ def _shaped(name: str, values: np.ndarray, axis: str, length: int) -> np.ndarray
     return array
 
 
-def _columns(cs: ChoiceSets, names: Sequence[str], columns: Mapping[str, np.ndarray] | None) -> list[np.ndarray]:
-    """Values of each feature, in the type of float that they came in: (row,) each."""
-    known = {**cs.features, **{name: np.asarray(values) for name, values in (columns or {}).items()}}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise ValueError(f"unknown feature {', '.join(missing)}; known are {', '.join(known)}.")
-    found = {name: known[name] if known[name].dtype.kind == "f" else known[name].astype(np.float64) for name in names}
-    wrong = [f"{name} {values.shape}" for name, values in found.items() if values.shape != (cs.n_rows,)]
-    if wrong:
-        raise ValueError(f"columns must have shape (row,) = ({cs.n_rows},); got {', '.join(wrong)}.")
-    bad = {name: np.count_nonzero(~np.isfinite(values)) for name, values in found.items()}
-    if any(bad.values()):
-        told = [f"{name} ({n} of {cs.n_rows} rows)" for name, n in bad.items() if n]
-        raise ValueError(
-            f"features must be finite; got NaN or infinity in {', '.join(told)}. "
-            "Drop these choices or fill the covariate first."
-        )
-    return list(found.values())
-
-
-def _weights(cs: ChoiceSets, weights: np.ndarray | None, weighting: Weighting) -> np.ndarray:
-    """Weight of each decision, 0 where the selection is unknown: (decision,)."""
-    if weighting not in ("individual", "decision"):
-        raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
+def _counts(cs: ChoiceSets, weights: np.ndarray | None) -> np.ndarray:
+    """How often each decision counts, 0 where the selection is unknown: (decision,)."""
     given = np.ones(cs.n_decisions) if weights is None else _shaped("weights", weights, "decision", cs.n_decisions)
     if (given < 0).any():
         raise ValueError(f"weights must be 0 or more; {np.count_nonzero(given < 0)} are negative.")
-    counts = np.where(cs.selected >= 0, given, 0.0)
+    return np.where(cs.selected >= 0, given, 0.0)
+
+
+def _factors(cs: ChoiceSets, counts: np.ndarray, weighting: Weighting) -> np.ndarray:
+    """By what the counts are multiplied so that what shall weigh the same does: (decision,)."""
+    if weighting not in ("individual", "decision"):
+        raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
     if weighting == "decision" or not counts.any():
-        return counts
+        return np.ones(cs.n_decisions)
     codes = cs.individual_codes
     of_individual = np.bincount(codes, counts)
     mean = counts.sum() / np.count_nonzero(of_individual)
-    return counts / np.where(of_individual > 0, of_individual, 1.0)[codes] * mean
+    return mean / np.where(of_individual > 0, of_individual, 1.0)[codes]
 
 
-_Moments = tuple[float, np.ndarray, np.ndarray]
+def _clusters(cs: ChoiceSets, cluster: Sequence[object] | np.ndarray | None) -> np.ndarray:
+    """Codes of the clusters: (decision,)."""
+    if cluster is None:
+        return cs.individual_codes
+    labels = list(cluster)
+    if len(labels) != cs.n_decisions:
+        raise ValueError(f"cluster must have shape (decision,) = ({cs.n_decisions},); got ({len(labels)},).")
+    codes = pd.factorize(pd.Series(labels))[0]
+    if (codes < 0).any():
+        raise ValueError(f"cluster is missing for {np.count_nonzero(codes < 0)} decisions; every decision needs one.")
+    return codes
 
 
-@dataclass(frozen=True, eq=False)
-class _Design:
-    """Standardized features of the decisions that carry information."""
-
-    names: tuple[str, ...]
-    scale: np.ndarray  # (feature,), physical units
-    x: np.ndarray  # (row, feature)
-    shift: np.ndarray  # (row,), the offset of the log-odds
-    offsets: np.ndarray  # (decision + 1,)
-    selected: np.ndarray  # (decision,), rows of x
-    weight: np.ndarray  # (decision,), over their mean `unit`, so that the tolerance means the same for any
-    unit: float
-
-    def moments(self, coef: np.ndarray) -> _Moments:
-        """Log-likelihood, its gradient (feature,) and its negative Hessian (feature, feature)."""
-        value, gradient, hessian = 0.0, np.zeros(len(coef)), np.zeros((len(coef), len(coef)))
-        cuts = np.searchsorted(self.offsets, np.arange(0, len(self.x), _BLOCK_ROWS))
-        for a, b in pairwise(np.unique([*cuts, len(self.selected)])):
-            first, last = self.offsets[a], self.offsets[b]
-            x, weight, offsets = self.x[first:last], self.weight[a:b], self.offsets[a : b + 1] - first
-            selected, sizes = self.selected[a:b] - first, np.diff(offsets)
-            log_p = grouped_log_softmax(x @ coef + self.shift[first:last], offsets)
-            p = np.exp(log_p)
-            # centered before it is squared: the difference of two second moments would cancel for p near 0 or 1
-            spread = x - np.repeat(np.add.reduceat(p[:, None] * x, offsets[:-1]), sizes, axis=0)
-            value += float(weight @ log_p[selected])
-            gradient += weight @ spread[selected]
-            hessian += (spread * (p * np.repeat(weight, sizes))[:, None]).T @ spread
-        return value, gradient, hessian
+def _balanced(cs: ChoiceSets, counts: np.ndarray, used: np.ndarray, log_p: np.ndarray) -> float:
+    """Mean over individuals of the mean over their decisions; those that are not used have ln p = 0."""
+    codes = cs.individual_codes
+    everything = np.zeros(cs.n_decisions)
+    everything[used] = log_p
+    total, n = np.bincount(codes, counts * everything), np.bincount(codes, counts)
+    return float((total[n > 0] / n[n > 0]).mean())
 
 
-def _build_design(
-    cs: ChoiceSets, names: tuple[str, ...], values: list[np.ndarray], weight: np.ndarray, shift: np.ndarray
-) -> _Design:
-    """Center, scale and check the features."""
-    used = has_contrasts(cs) & (weight > 0)
-    if not used.any():
-        raise ValueError("expected decisions with a known selection among two or more choices; got none.")
-    rows = np.repeat(used, cs.n_choices)
-    offsets = np.concatenate([[0], np.cumsum(cs.n_choices[used])])
-    selected = offsets[:-1] + (cs.selected - cs.offsets[:-1])[used]
-    x, scale, noise = np.empty((offsets[-1], len(names))), np.ones(len(names)), np.zeros(len(names))
-    constant, separating = [], []
-    for j, (name, column) in enumerate(zip(names, values, strict=True)):
-        raw, rounding = column[rows].astype(np.float64), float(np.finfo(column.dtype).eps)
-        centered = _centered(raw, offsets)
-        if np.abs(centered).max() <= 4 * rounding * np.abs(raw).max():
-            constant.append(name)
-            continue
-        scale[j] = np.sqrt(np.mean(centered**2))
-        # equal values stay equal when they are rounded: only choices that differ carry the noise of rounding
-        noise[j] = rounding * np.sqrt(np.mean(np.where(centered != 0, raw, 0.0) ** 2)) / scale[j]
-        x[:, j] = centered / scale[j]
-        separating += _separates(name, raw, offsets, selected)
-    if constant:
-        raise ValueError(
-            f"features must vary within decisions; {', '.join(constant)} {'does' if len(constant) == 1 else 'do'} not. "
-            "What is the same for all choices of a decision cancels in the probability and has no coefficient: "
-            "leave it out, or let it interact with a feature that varies."
-        )
-    _refuse_collinear(names, scale, noise, x)
-    if separating:
-        raise ValueError(f"the likelihood has no maximum: {'; '.join(separating)}. {_AGAINST_SEPARATION}")
-    unit = float(weight[used].mean())
-    return _Design(names, scale, x, shift[rows], offsets, selected, weight[used] / unit, unit)
+def _data_id(cs: ChoiceSets, weight: np.ndarray, shift: np.ndarray) -> str:
+    parts = [cs.offsets, cs.selected, weight]
+    digest = hashlib.sha256(shift.tobytes() if shift.any() else b"")
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
 
 
-def _centered(raw: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Values less their mean over the decision: (row,). Exactly 0 where all choices have the same value."""
-    sizes = np.diff(offsets)
-    x = raw - np.repeat(raw[offsets[:-1]], sizes)
-    return x - np.repeat(np.add.reduceat(x, offsets[:-1]) / sizes, sizes)
-
-
-def _refuse_collinear(names: tuple[str, ...], scale: np.ndarray, noise: np.ndarray, x: np.ndarray) -> None:
-    """Raise ValueError that names the features that are linear combinations of others, and of which."""
-    r = np.zeros((0, len(names)))
-    for first in range(0, len(x), _BLOCK_ROWS):
-        r = np.asarray(np.linalg.qr(np.vstack([r, x[first : first + _BLOCK_ROWS]]), mode="r"))
-    r /= np.sqrt(len(x))  # columns of length 1
-    basis: list[int] = []
-    told = []
-    for k in linalg.qr(r, mode="r", pivoting=True)[-1] if len(names) > 1 else []:
-        share = linalg.lstsq(r[:, basis], r[:, k])[0] if basis else np.zeros(0)
-        # what rounding of this feature and of those that it is made of can leave
-        rounding = np.sqrt(noise[k] ** 2 + np.sum((share * noise[basis]) ** 2))
-        if not basis or np.linalg.norm(r[:, k] - r[:, basis] @ share) > max(_SMALLEST_RESIDUAL, rounding):
-            basis.append(k)
-            continue
-        real = [(b, s) for b, s in zip(basis, share, strict=True) if abs(s) > max(1e-5, 10 * rounding)]
-        told.append(f"{names[k]} = {_sum([(names[b], s * scale[k] / scale[b]) for b, s in real])}")
-    if told:
-        raise ValueError(
-            f"features must be linearly independent within decisions; got {'; '.join(told)} "
-            "(up to a constant in each decision). Leave one of each group out."
-        )
-
-
-def _sum(terms: Sequence[tuple[str, float]]) -> str:
-    """A linear combination in words."""
-    return " ".join(f"{factor:+.4g} {name}" for name, factor in terms).removeprefix("+")
-
-
-def _separates(name: str, raw: np.ndarray, offsets: np.ndarray, selected: np.ndarray) -> list[str]:
-    """In words, that a feature alone separates; empty if it does not."""
-    gain = np.repeat(raw[selected], np.diff(offsets)) - raw
-    if gain.min() < 0 < gain.max():
-        return []
-    extreme, end = ("largest", "plus") if gain.min() >= 0 else ("smallest", "minus")
-    return [f"{name} separates, as the selected choice always has the {extreme} of its decision ({end} infinity)"]
-
-
-def _refuse_separated(design: _Design, direction: np.ndarray) -> None:
-    """Raise ValueError if along a direction the selected choices gain in some decisions and lose in none."""
-    gain = design.x @ direction
-    gain = np.repeat(gain[design.selected], np.diff(design.offsets)) - gain
-    if gain.max() <= 0 or gain.min() < -_SEPARATED * gain.max():
-        return
-    which = np.flatnonzero(np.abs(direction) > 1e-3 * np.abs(direction).max())
-    raw = direction[which] / design.scale[which]
-    names = [design.names[j] for j in which]
-    raise ValueError(
-        f"the likelihood has no maximum: {', '.join(names)} separate{'s' if len(names) == 1 else ' together'}, as the "
-        f"selected choice always has the largest {_sum(list(zip(names, raw / np.abs(raw).max(), strict=True)))} of "
-        f"its decision, to 1e-6 of the range (look for fill values too). {_AGAINST_SEPARATION}"
-    )
-
-
-def _newton(design: _Design, max_iterations: int, tolerance: float) -> tuple[np.ndarray, _Moments, int, bool]:
+def _newton(design: Design, max_iterations: int, tolerance: float) -> tuple[np.ndarray, Moments, int, bool]:
     """Standardized coefficients, the moments there, steps taken, and whether the last was within the tolerance."""
     coef = np.zeros(len(design.names))
     now, length = design.moments(coef), np.inf
@@ -352,7 +218,7 @@ def _newton(design: _Design, max_iterations: int, tolerance: float) -> tuple[np.
         before, length = length, float(np.sqrt(max(now[1] @ step, 0.0)))
         # near a maximum the length squares with each step; along a separating direction it never does
         if iteration > 4 and length > 0.1 * before:
-            _refuse_separated(design, step)
+            refuse_separated(design, step)
         there, lowest = design.moments(coef + step), now[0] - 1e-13 * abs(now[0])  # less the rounding of the sum
         while there[0] < lowest and np.any(coef + step != coef):
             step = step / 2
@@ -364,14 +230,16 @@ def _newton(design: _Design, max_iterations: int, tolerance: float) -> tuple[np.
     return coef, now, max_iterations, False
 
 
-def _inverse(design: _Design, now: _Moments, coef: np.ndarray) -> np.ndarray:
+def _inverse(design: Design, now: Moments, coef: np.ndarray) -> np.ndarray:
     """The inverse of the negative Hessian, symmetric to the bit: (feature, feature)."""
     try:
         root = np.linalg.inv(np.linalg.cholesky(now[2]))
         return root.T @ root
     except np.linalg.LinAlgError:
-        _refuse_separated(design, coef)
-        raise ValueError(
+        refuse_separated(design, coef)
+        raise SeparationError(
             "the likelihood is too flat to have a maximum in float64; the coefficients have reached "
-            f"{_sum(list(zip(design.names, coef / design.scale, strict=True)))}. Look for features that decide alone."
+            f"{format_sum(list(zip(design.names, coef / design.scale, strict=True)))}. Look for features that decide "
+            "alone.",
+            [design.names[int(np.abs(coef).argmax())]],
         ) from None

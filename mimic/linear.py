@@ -42,8 +42,9 @@ def linear_term(
     Raises
     ------
     ValueError
-        If there is nothing to learn from, no feature differs between choices, `only` names others than `features`, or the fit has no maximum:
-        features are collinear within decisions, or separate the selected choices from the others.
+        If there is nothing to learn from, no feature differs between choices, `only` names others than `features`,
+        or the fit has no maximum: features are collinear within decisions, or separate the selected choices from
+        the others.
 
     Example
     -------

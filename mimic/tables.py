@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mimic.archive import load_choices, save_choices
 from mimic.expressions import quantity
+from mimic.longtable import read_long_table
 from mimic.schema import (
     CHOICE,
     DECISION,
@@ -61,29 +59,10 @@ def read_choice_table(
     ValueError
         If it is of another kind, empty or corrupt, a formula is none or its name is taken, and as `from_table`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no choice table at {path}; give the path of a .csv, .csv.gz or .parquet file.")
-    names = {
-        "_" + INDIVIDUAL,
-        INDIVIDUAL,
-        *(theirs for ours, theirs in (columns or {}).items() if ours.removeprefix("_") == INDIVIDUAL),
-    }
-    if path.name.endswith(".parquet"):
-        kind, read = "Parquet", lambda: pq.ParquetFile(path).read().to_pandas()
-    elif path.name.endswith((".csv", ".csv.gz")):
-        kind, read = "CSV", lambda: pd.read_csv(path, dtype=dict.fromkeys(names, str), low_memory=False)
-    else:
-        raise ValueError(f"a choice table must be a .csv, .csv.gz or .parquet file; got {path.name}.")
-    try:
-        table = read()
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} is empty; expected a header line and one line a choice.") from None
-    except (pa.ArrowException, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as {kind}; it is corrupt or cut short ({error}).") from error
+    table = read_long_table(path, columns=columns)
     for name, formula in (derive or {}).items():
         if name in table:
-            raise ValueError(f"the derived column {name} is in {path.name} already; give it another name.")
+            raise ValueError(f"the derived column {name} is in {Path(path).name} already; give it another name.")
         table[name] = quantity(formula, table)
     return from_table(table, features=features, columns=columns, context=context, allow_unknown=allow_unknown)
 

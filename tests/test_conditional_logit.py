@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,13 @@ import pytest
 from conftest import reference_table
 from scipy.optimize import linprog
 
-from mimic.conditional_logit import ConditionalLogit, fit_conditional_logit
+from mimic.conditional_logit import (
+    CollinearityError,
+    ConditionalLogit,
+    ConstantFeatureError,
+    SeparationError,
+    fit_conditional_logit,
+)
 from mimic.contrasts import decision_weights
 from mimic.probability import grouped_log_softmax, grouped_sum, selected_log_probability
 from mimic.schema import ChoiceSets, concatenate
@@ -54,12 +62,13 @@ def simulated(n_decisions: int = 400, seed: int = 0) -> ChoiceSets:
 
 
 def same(one: ConditionalLogit, other: ConditionalLogit) -> bool:
-    """Whether two fits have the same coefficients, covariance and likelihoods, to rounding."""
+    """Whether two fits have the same coefficients, covariances and likelihoods, to rounding."""
     assert one.converged
     assert other.converged
     pairs = [
         (one.coef, other.coef),
         (one.covariance, other.covariance),
+        (one.cluster_covariance, other.cluster_covariance),
         (one.log_likelihood, other.log_likelihood),
         (one.null_log_likelihood, other.null_log_likelihood),
     ]
@@ -108,10 +117,47 @@ def test_share_of_stays_is_the_probability_of_staying() -> None:
 def test_summary_has_z_and_the_two_sided_normal_probability() -> None:
     fit = ConditionalLogit(("a", "b"), np.array([1.959963984540054, 0.0]), np.eye(2), -1.0, -2.0, 1, 2, 1, True)
     table = fit.summary()
-    assert list(table.columns) == ["coef", "se", "z", "p"]
+    assert list(table.columns) == [
+        *("coef", "exp_coef", "se", "robust_se", "cluster_robust_se", "z", "p", "low", "high", "kind")
+    ]
     assert list(table.index) == ["a", "b"]
     assert table["z"].tolist() == [1.959963984540054, 0.0]
     assert table["p"].to_numpy() == pytest.approx([0.05, 1.0], rel=1e-12)
+    assert table["low"].to_numpy() == pytest.approx([0.0, -1.959963984540054], abs=1e-12)
+    assert table["robust_se"].isna().all()
+    assert set(table["kind"]) == {"hessian"}
+
+
+def test_sandwiches_of_two_animals_by_hand() -> None:
+    # two choices that differ by 1; animal a selects the deep one in 3 of 4 decisions, animal b in 3 of 4 as well but
+    # for two more that it splits: 7 of 10 in all, p = .7, coef = ln(7/3), information 10 p (1 - p) = 2.1.
+    # scores: 1 - p = .3 where the deep one was selected, -p = -.7 elsewhere
+    cs = choices([2] * 10, [0, 0, 0, 1, 0, 0, 0, 1, 0, 1], ["a"] * 4 + ["b"] * 6, deep=[1.0, 0.0] * 10)
+    fit = fit_conditional_logit(cs, ["deep"])
+    assert fit.coef == pytest.approx([np.log(7 / 3)], rel=1e-10)
+    assert fit.covariance[0, 0] == pytest.approx(1 / 2.1, rel=1e-10)
+    # 7 x .3^2 + 3 x .7^2 = 2.1: in a model without regressors the robust error is that of the Hessian
+    assert fit.robust_covariance == pytest.approx(np.array([[2.1 / 2.1**2]]), rel=1e-10)
+    # sums over animals: a 3 x .3 - .7 = .2, b 4 x .3 - 2 x .7 = -.2
+    assert fit.cluster_covariance == pytest.approx(np.array([[(0.2**2 + 0.2**2) / 2.1**2]]), rel=1e-10)
+    assert fit.covariance_of("cluster", small_sample=True) == pytest.approx(2 * fit.cluster_covariance)
+    assert fit.n_clusters == 2
+    # Student's t with one degree of freedom: its 97.5 % quantile is tan(.475 pi) = 12.7062
+    half = 12.706204736 * np.sqrt(2 * 0.08) / 2.1
+    assert fit.intervals(kind="cluster").loc["deep"].tolist() == pytest.approx(
+        [np.log(7 / 3) - half, np.log(7 / 3) + half], rel=1e-8
+    )
+
+
+def test_measures_of_fit_by_hand() -> None:
+    # 3 of 4 for the deep cell: ln L = 3 ln .75 + ln .25, null 4 ln .5
+    fit = fit_conditional_logit(choices([2] * 4, [0, 0, 0, 1], deep=[1.0, 0.0] * 4), ["deep"])
+    log_l, null = 3 * np.log(0.75) + np.log(0.25), 4 * np.log(0.5)
+    assert fit.aic == pytest.approx(2 - 2 * log_l)
+    assert fit.bic == pytest.approx(np.log(4) - 2 * log_l)
+    assert fit.mcfadden == pytest.approx(1 - log_l / null)
+    assert fit.adjusted_mcfadden == pytest.approx(1 - (log_l - 1) / null)
+    assert (fit.gmp, fit.null_gmp) == (pytest.approx((0.75**3 * 0.25) ** 0.25), pytest.approx(0.5))
 
 
 def test_no_features_is_the_null() -> None:
@@ -122,6 +168,8 @@ def test_no_features_is_the_null() -> None:
     assert fit.covariance.shape == (0, 0)
     assert fit.log_odds(cs).tolist() == [0.0] * 6
     assert len(fit.summary()) == 0
+    assert fit.aic == -2 * fit.log_likelihood
+    assert "GMP" in str(fit)
 
 
 # -------------------------------------------------------------------------------------------- invariants
@@ -165,7 +213,7 @@ def test_many_blocks_of_rows_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None
     # blocks of 7 rows, where decisions have up to 8 choices: some blocks would be empty
     cs = simulated(60)
     whole = fit_conditional_logit(cs, list(TRUTH))
-    monkeypatch.setattr("mimic.conditional_logit._BLOCK_ROWS", 7)
+    monkeypatch.setattr("mimic.design._BLOCK_ROWS", 7)
     assert same(fit_conditional_logit(cs, list(TRUTH)), whole)
 
 
@@ -196,6 +244,12 @@ def test_weight_two_is_the_decision_twice_and_weight_zero_is_never(weighting: An
     repeated = fit_conditional_logit(concatenate([once, again]), list(TRUTH), weighting=weighting)
     weighted = fit_conditional_logit(cs, list(TRUTH), weighting=weighting, weights=weights)
     assert same(weighted, repeated)
+    assert weighted.robust_covariance == pytest.approx(repeated.robust_covariance, rel=1e-8)
+    assert weighted.balanced_gmp == pytest.approx(repeated.balanced_gmp, rel=1e-12)
+    assert (weighted.aic, weighted.bic) == (pytest.approx(repeated.aic), pytest.approx(repeated.bic))
+    assert weighted.total_weight == repeated.n_decisions
+    assert (weighted.gmp, weighted.null_gmp) == (pytest.approx(repeated.gmp), pytest.approx(repeated.null_gmp))
+    assert weighted.intervals(kind="robust").to_numpy() == pytest.approx(repeated.intervals(kind="robust").to_numpy())
     assert weighted.n_decisions == once.n_decisions
     assert weighted.n_rows == once.n_rows
 
@@ -224,7 +278,83 @@ def test_weights_of_any_size_give_the_same_coefficients() -> None:
     tiny = fit_conditional_logit(cs, list(TRUTH), weights=np.full(cs.n_decisions, 1e-12))
     assert tiny.coef == pytest.approx(fit.coef, rel=1e-9)
     assert tiny.covariance * 1e-12 == pytest.approx(fit.covariance, rel=1e-9)
+    assert tiny.cluster_covariance == pytest.approx(fit.cluster_covariance, rel=1e-9)
     assert tiny.log_likelihood * 1e12 == pytest.approx(fit.log_likelihood, rel=1e-9)
+
+
+def test_scores_by_block_are_the_numerical_gradient() -> None:
+    # the sandwich put together from finite differences of each decision's ln p
+    cs = simulated(150)
+    weights = np.random.default_rng(5).integers(0, 3, 150).astype(float)
+    fit = fit_conditional_logit(cs, list(TRUTH), weights=weights)
+    x, h = cs.matrix(list(TRUTH)).astype(float), 1e-5
+    scores = np.column_stack(
+        [
+            selected_log_probability(x @ (fit.coef + step), cs.offsets, cs.selected)
+            - selected_log_probability(x @ (fit.coef - step), cs.offsets, cs.selected)
+            for step in np.eye(3) * h
+        ]
+    ) / (2 * h)
+    c = fit.covariance
+    assert fit.robust_covariance == pytest.approx(c @ (scores.T @ (scores * weights[:, None])) @ c, rel=1e-5)
+    sums = pd.DataFrame(scores * weights[:, None]).groupby(cs.individuals).sum().to_numpy()
+    assert fit.cluster_covariance == pytest.approx(c @ (sums.T @ sums) @ c, rel=1e-5)
+
+
+def test_clusters_of_one_decision_each_are_robust_errors() -> None:
+    cs = simulated(100)
+    fit = fit_conditional_logit(cs, list(TRUTH), cluster=np.arange(100))
+    assert fit.cluster_covariance == pytest.approx(fit.robust_covariance, rel=1e-12)
+    assert (fit.n_clusters, fit.clusters_given) == (100, True)
+
+
+def test_labels_of_clusters_may_be_text_and_do_not_matter() -> None:
+    cs = simulated(100)
+    by_individual = fit_conditional_logit(cs, list(TRUTH))
+    named = [{"a": "north", "b": "south", "c": "east", "d": "west"}[i] for i in cs.individuals]
+    fit = fit_conditional_logit(cs, list(TRUTH), cluster=named)
+    assert fit.cluster_covariance == pytest.approx(by_individual.cluster_covariance, rel=1e-12)
+    assert not by_individual.clusters_given
+
+
+def test_one_cluster_has_no_errors_and_intervals_of_its_own() -> None:
+    fit = fit_conditional_logit(simulated(100).with_context(individual="a"), list(TRUTH))
+    assert fit.n_clusters == 1
+    assert np.isnan(fit.cluster_se).all()
+    assert fit.intervals(kind="cluster").isna().all(axis=None)
+    assert set(fit.summary()["kind"]) == {"hessian"}
+    assert fit.summary()["p"].notna().all()
+
+
+def test_intervals_rest_on_their_covariance_and_get_wider_with_the_level() -> None:
+    fit = fit_conditional_logit(simulated(100), list(TRUTH))
+    for kind, se in (("hessian", fit.se), ("robust", fit.robust_se)):
+        table = fit.intervals(kind=kind)
+        assert table["high"].to_numpy() == pytest.approx(fit.coef + 1.959963984540054 * se, rel=1e-9)
+        assert (table["low"] + table["high"]).to_numpy() / 2 == pytest.approx(fit.coef)
+        assert (fit.intervals(0.99, kind)["low"] < table["low"]).all()
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, such as 0.95; got 95"):
+        fit.intervals(95)
+    with pytest.raises(ValueError, match="must be one of hessian, robust, cluster; got 'hc0'"):
+        fit.intervals(kind="hc0")
+
+
+def test_text_has_the_facts_and_calls_few_individuals_so() -> None:
+    cs = simulated(100)
+    fit = fit_conditional_logit(cs, list(TRUTH))
+    text = fit.format()
+    assert str(fit) == text
+    assert "100 (4 individuals)" in text
+    assert f"{fit.log_likelihood:.6f} (null {fit.null_log_likelihood:.6f})" in text
+    for word in ("LR chi2", "AIC, BIC", "McFadden", "GMP", "depth_km", "cluster_robust_se"):
+        assert word in text
+    assert "The cluster-robust errors rest on few individuals (4)." in text
+    lines = text.splitlines()
+    table = lines[lines.index("") + 1 : lines.index("") + 5]
+    assert len({len(line) for line in table}) == 1
+    many = fit_conditional_logit(cs, list(TRUTH), cluster=np.arange(100) % 20)
+    assert "few" not in many.format()
+    assert "LR chi2" not in fit_conditional_logit(cs, list(TRUTH), weighting="individual").format()
 
 
 def test_unknown_selections_and_single_choices_carry_no_information() -> None:
@@ -277,6 +407,33 @@ def test_float64_columns_replace_and_add_features() -> None:
         fit.log_odds(cs)
 
 
+def test_offset_makes_up_for_choices_that_were_sampled_unequally() -> None:
+    # of 200 cells the choice set holds the selected one i and every other cell j with probability q_j. Given this set D,
+    # p(D | i) = prod_(j in D) q_j / q_i times what does not depend on i: each cell is corrected by -ln q
+    rng = np.random.default_rng(4)
+    near = rng.gamma(2.0, 1.0, 200)
+    food = rng.normal(size=200)
+    p = np.exp(-1.0 * near + 0.7 * food)
+    q = np.clip(0.15 * np.exp(-0.8 * near) / np.exp(-0.8 * near).mean(), 0.01, 1)  # near cells are drawn more often
+    n = 4000
+    chosen = rng.choice(200, size=n, p=p / p.sum())
+    drawn = rng.uniform(size=(n, 200)) < q
+    drawn[np.arange(n), chosen] = True
+    decision, cell = np.nonzero(drawn)
+    cs = ChoiceSets(
+        pd.DataFrame({"individual": "a", "decision": np.arange(n)}),
+        np.concatenate([[0], np.cumsum(drawn.sum(axis=1))]),
+        cell,
+        np.flatnonzero(cell == chosen[decision]),
+        {"near": near[cell], "food": food[cell]},
+    )
+    corrected = fit_conditional_logit(cs, ["near", "food"], offset=-np.log(q[cell]))
+    assert np.abs((corrected.coef - [-1.0, 0.7]) / corrected.se).max() < 3
+    biased = fit_conditional_logit(cs, ["near", "food"])
+    # without it, that near cells were drawn more often is taken for dislike
+    assert abs((biased.coef[0] + 1.0) / biased.se[0]) > 10
+
+
 def test_nothing_that_is_given_is_changed() -> None:
     cs = simulated(50)
     weights, offset = np.ones(50), np.zeros(cs.n_rows)
@@ -304,7 +461,61 @@ def test_standard_errors_are_the_spread_over_repeated_worlds() -> None:
     assert np.abs(z.mean(axis=0)).max() < 0.25
 
 
+def test_cluster_errors_are_the_spread_where_animals_differ() -> None:
+    # each of 25 animals has a liking of its own: errors that take decisions for independent are far too small
+    def study(seed: int) -> ConditionalLogit:
+        rng = np.random.default_rng(seed)
+        animals = np.repeat(np.arange(25), 40)
+        x = rng.normal(size=(1000, 4))
+        utility = x * (0.5 + rng.normal(0, 0.6, 25))[animals, None] + rng.gumbel(size=(1000, 4))
+        return fit_conditional_logit(
+            choices([4] * 1000, utility.argmax(axis=1), animals.astype(str), x=x.ravel()), ["x"]
+        )
+
+    fits = [study(seed) for seed in range(150)]
+    spread = np.std([f.coef[0] for f in fits])
+    # 150 repetitions: a standard deviation is known to 1 / sqrt(300) = 6 %
+    assert np.mean([f.cluster_se[0] for f in fits]) == pytest.approx(spread, rel=0.18)
+    assert np.mean([f.se[0] for f in fits]) < 0.5 * spread
+    tables = [f.intervals(kind="cluster").loc["x"] for f in fits]
+    middle = np.mean([f.coef[0] for f in fits])
+    assert np.mean([t["low"] < middle < t["high"] for t in tables]) > 0.9
+
+
 # ------------------------------------------------------------------------------------- what cannot be fitted
+
+
+def test_errors_hold_the_features_to_leave_out() -> None:
+    cs = simulated(200)
+    night = np.random.default_rng(0).normal(size=200)[cs.decision_of_row]
+    land = np.where(cs.is_selected, 0.0, night > 0.5)
+    f = {k: v.astype(float) for k, v in cs.features.items()}
+    more = {"night": night, "land": land, "sum": f["sst"] + 2 * f["depth_km"]}
+    names = [*TRUTH, *more]
+    found: list[type] = []
+    for _ in range(3):
+        with pytest.raises(ValueError, match=".") as error:
+            fit_conditional_logit(cs, names, columns=more)
+        found.append(type(error.value))
+        names = [name for name in names if name not in error.value.features]
+    assert found == [ConstantFeatureError, CollinearityError, SeparationError]
+    assert fit_conditional_logit(cs, names, columns=more).converged
+    assert len(names) == 3
+
+
+def test_errors_survive_the_way_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(SeparationError("x separates", ["x"])))
+    assert (str(error), error.features) == ("x separates", ("x",))
+
+
+def test_several_selected_choices_are_refused_with_their_count_and_keys() -> None:
+    table = pd.DataFrame(
+        {"individual": "a", "decision": np.repeat([1, 2, 3], 3), "choice": [1, 2, 3] * 3, "x": range(9)}
+    ).assign(selected=[1, 0, 0, 1, 1, 0, 0, 1, 1])
+    with pytest.raises(
+        ValueError, match=r"2 of 3 decisions have several selected choices \(a/2, a/3\); expected exactly"
+    ):
+        from_table(table, features=["x"])
 
 
 def test_feature_that_is_constant_within_decisions_is_named() -> None:
@@ -468,6 +679,8 @@ def test_features_that_are_not_finite_are_named() -> None:
         ({"weights": np.full(50, np.nan)}, r"weights must be finite .*; got NaN or infinity"),
         ({"weights": -np.ones(50)}, "weights must be 0 or more; 50 are negative"),
         ({"weights": np.zeros(50)}, "expected decisions with a known selection among two or more choices; got none"),
+        ({"cluster": ["a"] * 3}, r"cluster must have shape \(decision,\) = \(50,\); got \(3,\)"),
+        ({"cluster": [None, np.nan, *range(48)]}, "cluster is missing for 2 decisions; every decision needs one"),
         ({"offset": np.zeros(3)}, r"offset must be finite and have shape \(row,\)"),
         ({"columns": {"sst": np.zeros(3)}}, r"columns must have shape \(row,\) = .*; got sst \(3,\)"),
     ],
@@ -496,7 +709,7 @@ def reference(shared: Path, key: str) -> tuple[ChoiceSets, dict[str, np.ndarray]
 
 
 @pytest.mark.parametrize("key", ["logan", "mode_canada", "mtc_work", "wildboar_habitat", "wildboar_habitat_movement"])
-def test_fit_has_the_reference_coefficients_errors_and_likelihood(shared: Path, key: str) -> None:
+def test_fit_has_every_number_of_the_reference(shared: Path, key: str) -> None:
     # reference.json: an independent float64 Newton solver, agreeing with R survival, mlogit, torch-choice and larch
     cs, columns, known = reference(shared, key)
     fit = fit_conditional_logit(cs, list(known["coef"]), columns=columns)
@@ -506,9 +719,26 @@ def test_fit_has_the_reference_coefficients_errors_and_likelihood(shared: Path, 
     assert fit.se == pytest.approx(list(known["se"].values()), rel=1e-5)
     assert fit.log_likelihood == pytest.approx(known["log_likelihood"], abs=1e-6)
     assert fit.null_log_likelihood == pytest.approx(known["null_log_likelihood"], abs=1e-6)
-    assert np.exp(fit.log_likelihood / fit.n_decisions) == pytest.approx(known["gmp"], rel=1e-9)
+    assert fit.gmp == pytest.approx(known["gmp"], rel=1e-9)
+    assert fit.null_gmp == pytest.approx(known["null_gmp"], rel=1e-9)
     log_p = selected_log_probability(fit.log_odds(cs, columns=columns), cs.offsets, cs.selected)
     assert log_p.sum() == pytest.approx(known["log_likelihood"], abs=1e-6)
+    if "cluster_robust_se" in known:
+        assert fit.cluster_se == pytest.approx(list(known["cluster_robust_se"].values()), rel=1e-5)
+        assert fit.balanced_log_probability == pytest.approx(known["balanced_mean_log_probability"], rel=1e-9)
+        assert fit.balanced_gmp == pytest.approx(known["gmp_balanced_by_individual"], rel=1e-9)
+        assert fit.n_clusters == 8
+    else:  # each individual decides once
+        assert fit.n_clusters == fit.n_decisions
+        assert fit.cluster_se == pytest.approx(fit.robust_se, rel=1e-9)
+
+
+@pytest.mark.parametrize("key", ["mtc_work", "wildboar_habitat_movement"])
+def test_a_fit_takes_less_than_a_second(shared: Path, key: str) -> None:
+    cs, columns, known = reference(shared, key)
+    before = time.process_time()
+    fit_conditional_logit(cs, list(known["coef"]), columns=columns)
+    assert time.process_time() - before < 1
 
 
 def test_float32_features_cost_less_than_a_thousandth_of_a_standard_error(shared: Path) -> None:
@@ -531,3 +761,5 @@ def test_animals_that_weigh_the_same_have_a_larger_balanced_gmp(shared: Path) ->
     cs, columns, known = reference(shared, "wildboar_habitat_movement")
     fit = fit_conditional_logit(cs, list(known["coef"]), columns=columns, weighting="individual")
     assert fit.log_likelihood / fit.n_decisions > known["balanced_mean_log_probability"]
+    assert fit.log_likelihood / fit.n_decisions == pytest.approx(fit.balanced_log_probability, rel=1e-12)
+    assert fit.gmp == pytest.approx(fit.balanced_gmp, rel=1e-12)

@@ -1,0 +1,109 @@
+"""The command `mimic clogit`: a long table, or a folder of choice sets, into the classical model on the terminal or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from mimic.answers import answer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mimic.coefficients import ConditionalLogit
+    from mimic.schema import ChoiceSets
+
+__all__ = ["clogit_command"]
+
+
+def clogit_command(
+    table: Annotated[
+        Path,
+        typer.Argument(help="Long table (.csv, .csv.gz, .parquet), or the folder of a run or of built choice sets."),
+    ],
+    features: Annotated[str | None, typer.Option(help="Names of the features, separated by commas.")] = None,
+    formula: Annotated[
+        str | None, typer.Option(help='In place of --features, such as "sst + log(step_length_m) + sst:night".')
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Column of decisions that go together; by default the individual.")
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Column with a known part of the log-odds, such as -ln q of sampled choices.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Column with how often each decision counts.")] = None,
+    weighting: Annotated[str, typer.Option(help="What weighs the same: decision or individual.")] = "decision",
+    column: Annotated[
+        list[str] | None, typer.Option(help='Our name for a column of the table, "individual=fish"; may be repeated.')
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    ] = False,
+) -> None:
+    """Fit a conditional logit and print its coefficients, with standard errors of three kinds."""
+    from mimic.estimator import ConditionalLogitEstimator
+
+    columns = _columns(column)
+    data = _read(table, columns)
+    if features is None and formula is None:
+        raise ValueError(f"expected --features or --formula; {table} has {_names(data)}.")
+    model = ConditionalLogitEstimator(
+        None if features is None else [name.strip() for name in features.split(",") if name.strip()],
+        formula=formula,
+        cluster=cluster,
+        offset=offset,
+        weights=weights,
+        weighting=cast("Literal['decision', 'individual']", weighting),
+        columns=columns or None,
+    )
+    fit = model.fit(data).result_
+    answer(_report(fit), as_json, fit.format)
+
+
+def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame | ChoiceSets:
+    if not path.is_dir():
+        from mimic.longtable import read_long_table
+
+        return read_long_table(path, columns=columns)
+    from mimic.archive import load_choices
+
+    if columns:
+        raise ValueError("--column is for tables; the columns of choice sets in a folder have their names already.")
+    return load_choices(path / "choices" if (path / "choices").is_dir() else path)
+
+
+def _columns(texts: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts or []]
+    bad = ["".join(pair) for pair in pairs if not all(pair)]
+    if bad:
+        raise ValueError(f"--column expects OURS=THEIRS, such as individual=fish_id; got {', '.join(bad)}.")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def _names(data: pd.DataFrame | ChoiceSets) -> str:
+    import pandas as pd
+
+    return ", ".join(map(str, data.columns if isinstance(data, pd.DataFrame) else data.features))
+
+
+def _report(fit: ConditionalLogit) -> dict[str, Any]:
+    """The fit as plain values; mappings are by feature."""
+    table = fit.summary()
+    by_feature = {
+        name: dict(zip(fit.features, table[name].tolist(), strict=True))
+        for name in ("coef", "se", "robust_se", "cluster_robust_se", "z", "p", "low", "high")
+    }
+    return {
+        **by_feature,
+        "interval_kind": fit.default_kind,
+        **{
+            name: getattr(fit, name)
+            for name in (
+                *("log_likelihood", "null_log_likelihood", "gmp", "null_gmp", "balanced_gmp", "null_balanced_gmp"),
+                *("n_decisions", "n_rows", "n_clusters", "total_weight", "weighting"),
+                *("aic", "bic", "mcfadden", "adjusted_mcfadden", "iterations", "converged"),
+            )
+        },
+    }
