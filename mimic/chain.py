@@ -13,9 +13,9 @@ import pandas as pd
 from mimic.bootstrap import few_note
 from mimic.contrasts import Weighting
 from mimic.decision_groups import DecisionGroup, decision_groups, group_mean, mean_interval
-from mimic.predicted import check_log_odds
 from mimic.probability import grouped_log_softmax, grouped_sum
 from mimic.schema import CHOICE, ChoiceSets
+from mimic.scores import check_log_odds
 from mimic.stages import Stages, divide, log_mass
 
 __all__ = ["CHAIN_COLUMNS", "chain_rule", "format_chain"]

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mimic.bootstrap import IndividualSums, Method, few_note, intervals_of_sums, sign_flip_p
-from mimic.evaluation import Weighting, check_log_odds
+from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING, parse
 from mimic.groups import N_IN_GROUP, behavior_mask, choice_mask, split_masks
 from mimic.schema import ChoiceSets, require_columns
-from mimic.scores import ChoiceGroup, score_groups
+from mimic.scores import ChoiceGroup, check_log_odds, score_groups
 
 __all__ = ["COMPARISON_COLUMNS", "check_pairs", "compare", "format_comparison", "summarize_differences"]
 

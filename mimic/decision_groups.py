@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from mimic.bootstrap import mean_intervals
+from mimic.bootstrap import IndividualSums, mean_intervals
 from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING
 from mimic.groups import behavior_mask, split_masks
@@ -70,15 +70,8 @@ def group_mean(values: np.ndarray, individual: np.ndarray, weighting: Weighting)
     >>> group_mean(np.array([0.0, 1.0, 2.0]), np.array([0, 0, 1]), "individual")
     1.25
     """
-    if weighting not in ("individual", "decision"):
-        raise ValueError(f'weighting must be "individual" or "decision"; got {weighting!r}.')
-    if len(values) == 0:
-        return np.nan
-    if weighting == "decision":
-        return float(np.mean(values))
-    counts = np.bincount(individual)
-    sums = np.bincount(individual, weights=values)[counts > 0]
-    return float(np.mean(sums / counts[counts > 0]))
+    total, weight = IndividualSums.of(values, individual).ratio(weighting)
+    return float(total.sum() / weight.sum()) if len(values) else np.nan
 
 
 def mean_interval(

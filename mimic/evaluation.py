@@ -24,13 +24,12 @@ from mimic.schema import (
     ChoiceSets,
     require_columns,
 )
-from mimic.scores import ChoiceGroup, Scores, groups_at_a_time, mass_of, score_groups
+from mimic.scores import ChoiceGroup, Scores, check_log_odds, groups_at_a_time, mass_of, score_groups
 
 __all__ = [
     "GROUP_COLUMNS",
     "INTERVAL_COLUMNS",
     "Weighting",
-    "check_log_odds",
     "decision_table",
     "evaluate",
     "format_groups",
@@ -321,22 +320,6 @@ def _named(model: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"model {model}: {error}") from None
-
-
-def check_log_odds(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets) -> None:
-    """See that log-odds are of these choice sets: (row,) each, without NaN and +inf; ValueError names the model."""
-    if not log_odds:
-        raise ValueError("expected the log-odds of at least one model; got none.")
-    for model, phi in log_odds.items():
-        values = np.asarray(phi)
-        if values.shape != (cs.n_rows,):
-            raise ValueError(f"log-odds of model {model} must have shape (row,) = ({cs.n_rows},); got {values.shape}.")
-        bad = np.isnan(values) | (values == np.inf)
-        if bad.any():
-            raise ValueError(
-                f"log-odds of model {model} must be finite or -inf; {bad.sum()} of {len(values)} are NaN or +inf. "
-                "Are features missing, or has its training diverged?"
-            )
 
 
 def _cell(row: pd.Series, name: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from mimic.contrasts import Weighting
 from mimic.groups import behavior_mask, choice_mask, split_masks
 from mimic.probability import grouped_log_softmax, grouped_sum
 from mimic.schema import ChoiceSets
+from mimic.scores import check_log_odds
 
-__all__ = ["GROUP_KEYS", "Predicted", "check_log_odds", "predictions"]
+__all__ = ["GROUP_KEYS", "Predicted", "predictions"]
 
 GROUP_KEYS = ("model", "split", "choice_group", "behavior_group", "weighting")
 
@@ -173,24 +173,6 @@ def predictions(
             individual=np.unique(codes[decision], return_inverse=True)[1],
             log_p=log_p,
         )
-
-
-def check_log_odds(log_odds: Mapping[str, Any], choice_sets: ChoiceSets) -> None:
-    """Raise ValueError unless there is a model, and the log-odds of all are (row,) and finite or -inf."""
-    if not log_odds:
-        raise ValueError("expected the log-odds of at least one model; got none.")
-    for model, phi in log_odds.items():
-        values = np.asarray(phi)
-        if values.shape != (choice_sets.n_rows,):
-            raise ValueError(
-                f"log-odds of model {model} must have shape (row,) = ({choice_sets.n_rows},); got {values.shape}."
-            )
-        bad = np.isnan(values) | (values == np.inf)
-        if bad.any():
-            raise ValueError(
-                f"log-odds of model {model} must be finite or -inf; {bad.sum()} of {len(values)} are NaN or +inf. "
-                "Are features missing, or has its training diverged?"
-            )
 
 
 def _kept(cs: ChoiceSets, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

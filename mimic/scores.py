@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from mimic.probability import contrast_losses, grouped_sum, selected_log_probability
 from mimic.schema import ChoiceSets
 
-__all__ = ["ChoiceGroup", "Scores", "groups_at_a_time", "mass_of", "score_groups"]
+__all__ = ["ChoiceGroup", "Scores", "check_log_odds", "groups_at_a_time", "mass_of", "score_groups"]
 
 # Rows are scored in blocks that fit into the processor's cache: half the time of whole arrays, no copies of them.
 _BLOCK_ROWS = 1 << 17
@@ -70,6 +71,24 @@ class Scores:
 
     log_p: np.ndarray
     contrast: np.ndarray
+
+
+def check_log_odds(log_odds: Mapping[str, Any], choice_sets: ChoiceSets) -> None:
+    """Raise ValueError unless there is a model, and the log-odds of all are (row,) and finite or -inf."""
+    if not log_odds:
+        raise ValueError("expected the log-odds of at least one model; got none.")
+    for model, phi in log_odds.items():
+        values = np.asarray(phi)
+        if values.shape != (choice_sets.n_rows,):
+            raise ValueError(
+                f"log-odds of model {model} must have shape (row,) = ({choice_sets.n_rows},); got {values.shape}."
+            )
+        bad = np.isnan(values) | (values == np.inf)
+        if bad.any():
+            raise ValueError(
+                f"log-odds of model {model} must be finite or -inf; {bad.sum()} of {len(values)} are NaN or +inf. "
+                "Are features missing, or has its training diverged?"
+            )
 
 
 def groups_at_a_time(cs: ChoiceSets, n_models: int) -> int:

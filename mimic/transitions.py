@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mimic.predicted import check_log_odds
 from mimic.probability import grouped_log_softmax
 from mimic.schema import CHOICE, ORIGIN, ChoiceSets, examples, require_columns
+from mimic.scores import check_log_odds
 
 if TYPE_CHECKING:
     import xarray as xr

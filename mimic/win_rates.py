@@ -13,9 +13,9 @@ from mimic.contrasts import exact_contrasts
 from mimic.expressions import EVERYTHING
 from mimic.groups import behavior_mask, split_masks
 from mimic.ideal import bin_features
-from mimic.predicted import check_log_odds
 from mimic.probability import softplus
 from mimic.schema import ChoiceSets, require_columns
+from mimic.scores import check_log_odds
 
 __all__ = ["WIN_COLUMNS", "describe_bins", "format_win_rates", "win_rates"]
 
