@@ -12,8 +12,8 @@ import pandas as pd
 
 from mimic.covariates import Covariate, sample
 from mimic.expressions import check_names, parse
-from mimic.features import FeatureSpec, Rows, compute_feature
-from mimic.hexgrid import cell_at, neighbor_table
+from mimic.features import PREVIOUS_HEADING, FeatureSpec, Rows, compute_feature
+from mimic.hexgrid import bearing_rad, cell_at, centroids, neighbor_table
 from mimic.ledger import Ledger
 from mimic.polygons import inside
 from mimic.schema import (
@@ -93,9 +93,17 @@ def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFra
     -------
     decisions
         The columns of the tracks and `decision` (numbered from 0 within each individual), `origin` and
-        `destination` (H3 cells).
+        `destination` (H3 cells) and `previous_heading_rad`, the true bearing with which the animal arrived in
+        the origin: radians in [-pi, pi], NaN in the first decision of a burst and where the animal stayed in
+        the step before.
     ledger
         The last fix of every burst: it has no next fix one step later.
+
+    Notes
+    -----
+    The heading of arrival is that of the great circle between the centroids of the previous and the present
+    cell, at its end: the bearing back to the previous cell plus pi. Where meridians converge it differs from
+    the bearing with which the step began.
     """
     require_columns(list(tracks.columns), [INDIVIDUAL, TIME, LONGITUDE, LATITUDE, BURST], where="tracks")
     cells = cell_at(tracks[LONGITUDE].to_numpy(), tracks[LATITUDE].to_numpy(), resolution)
@@ -105,11 +113,23 @@ def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFra
     decisions = tracks[has_next].reset_index(drop=True)
     decisions[ORIGIN] = cells[has_next]
     decisions[DESTINATION] = cells[np.flatnonzero(has_next) + 1]
+    decisions[PREVIOUS_HEADING] = _arrival_headings(cells, has_next)[has_next]
     decisions[DECISION] = decisions.groupby(INDIVIDUAL, sort=False).cumcount().astype("int64")
     ledger = Ledger().dropped(
         "decisions", "no next fix one step later", _where(tracks, np.flatnonzero(~has_next)), unit="fix"
     )
     return decisions, ledger
+
+
+def _arrival_headings(cells: np.ndarray, has_next: np.ndarray) -> np.ndarray:
+    """Bearing of the motion into each fix's cell: (fix,), radians in [-pi, pi], NaN where there was none."""
+    heading = np.full(len(cells), np.nan)
+    moved = np.flatnonzero(has_next[:-1] & (cells[1:] != cells[:-1]))
+    longitude, latitude = centroids(np.concatenate([cells[moved + 1], cells[moved]]))
+    here, before = slice(None, len(moved)), slice(len(moved), None)
+    back = bearing_rad(longitude[here], latitude[here], longitude[before], latitude[before])
+    heading[moved + 1] = np.where(back > 0, back - np.pi, back + np.pi)
+    return heading
 
 
 def build_choices(

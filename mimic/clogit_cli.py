@@ -38,12 +38,16 @@ def clogit_command(
     column: Annotated[
         list[str] | None, typer.Option(help='Our name for a column of the table, "individual=fish"; may be repeated.')
     ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Also fit each individual, and average over them in two steps.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
     ] = False,
 ) -> None:
     """Fit a conditional logit and print its coefficients, with standard errors of three kinds."""
     from mimic.estimator import ConditionalLogitEstimator
+    from mimic.population import compare_population, fit_individuals
 
     columns = _columns(column)
     data = _read(table, columns)
@@ -58,8 +62,25 @@ def clogit_command(
         weighting=cast("Literal['decision', 'individual']", weighting),
         columns=columns or None,
     )
+    if average and (weights or offset or cluster):
+        raise ValueError("--average fits individuals one by one; it goes without --weights, --offset and --cluster.")
     fit = model.fit(data).result_
-    answer(_report(fit), as_json, fit.format)
+    if not average:
+        answer(_report(fit), as_json, fit.format)
+        return
+    cs, values = model.design(data)
+    individuals = fit_individuals(cs, fit.features, columns=values)
+    averages = compare_population(cs, fit.features, columns=values)
+    own = individuals.drop(columns=[name for name in individuals if str(name).startswith("covariance_")])
+    report = {"individuals": own.to_dict(orient="records"), "averages": averages.to_dict(orient="records")}
+    answer({**_report(fit), **report}, as_json, lambda: f"{fit.format()}\n\n{_format_averages(averages)}")
+
+
+def _format_averages(averages: pd.DataFrame) -> str:
+    """The population's coefficients by three ways of averaging."""
+    title = "Coefficients of the population: pooled, mean of the individuals' own, and two-step (REML):"
+    text = averages.to_string(index=False, float_format="{:.4g}".format, na_rep="-")
+    return "\n".join([title, *(line.rstrip() for line in text.splitlines())])
 
 
 def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame | ChoiceSets:

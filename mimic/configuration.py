@@ -38,7 +38,10 @@ __all__ = ["Configuration", "load_configuration", "read_yaml"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Columns that mimic gives every decision (a kept column would be lost in them), and calendar names of groups.
-_OWN_COLUMNS = ("decision", "split", "origin", "destination", "choice", "selected", "n_choices", "n_choices_in_group")
+_OWN_COLUMNS = (
+    *("decision", "split", "origin", "destination", "choice", "selected"),
+    *("n_choices", "n_choices_in_group", "previous_heading_rad"),
+)
 _CALENDAR = ("month", "hour", "year", "day_of_year")
 # Beside these a table by decision has a column for each model.
 _NOT_FOR_MODELS = ("individual", "decision", "split", "time_utc", "origin", "n_choices", "null")

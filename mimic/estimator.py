@@ -141,6 +141,16 @@ class ConditionalLogitEstimator:
         self.coef_ = self.result_.coef
         return self
 
+    def design(self, X: ChoiceSets | pd.DataFrame) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
+        """The choice sets, and of each feature or term of the formula its values: (row,), float64.
+
+        For what takes both, such as `mimic.population.compare_population`. Needs a fit, as a formula codes categories
+        by the levels that the fit met; raises as `predict_proba`.
+        """
+        self._check_fitted()
+        given = self._given(X, self._formula())
+        return given.cs, self._columns(given, self._formula(), self.coding_)
+
     def predict_log_proba(self, X: ChoiceSets | pd.DataFrame) -> np.ndarray:
         """ln p of every choice within its choice set: (row,), nats, in the order of the rows of `X`.
 
@@ -209,10 +219,13 @@ class ConditionalLogitEstimator:
     def _offset(self, given: _Given) -> np.ndarray | None:
         return None if self.offset is None else given.of_rows(self.offset, "offset")
 
-    def _log_odds(self, X: ChoiceSets | pd.DataFrame) -> tuple[_Given, np.ndarray]:
-        """The data and the log-odds of their choices, offset included: (row,)."""
+    def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit with choice sets first.")
+
+    def _log_odds(self, X: ChoiceSets | pd.DataFrame) -> tuple[_Given, np.ndarray]:
+        """The data and the log-odds of their choices, offset included: (row,)."""
+        self._check_fitted()
         formula = self._formula()
         given = self._given(X, formula, allow_unknown=True)
         phi = self.result_.log_odds(given.cs, columns=self._columns(given, formula, self.coding_))

@@ -5,13 +5,23 @@ The known sources are
 ========================  ========  ====================================================================
 `distance_km`             pair      great-circle distance from origin to choice, km
 `stay`                    pair      1 where the choice is the origin, else 0
+`log_distance`            pair      ln(distance_km) of a move, 0 for stay
 `heading_sin`, `_cos`     pair      sine and cosine of the true bearing from origin to choice; 0 and 0 for stay
+`turn_sin`, `_cos`        pair      sine and cosine of the turn away from the previous move; 0 and 0 for stay and
+                                    where the previous heading is unknown
+`turn_known`              decision  1 where the previous heading is known, else 0
 `season_sin`, `_cos`      decision  the year as a circle: the true fraction of this calendar year
 `hour_sin`, `_cos`        decision  the UTC day as a circle
 `solar_hour_sin`, `_cos`  decision  the day as a circle in mean solar time at the origin
 a covariate's name        choice    its value at (choice cell, decision time)
 a decision column         decision  an attribute of the individual or of the decision
 ========================  ========  ====================================================================
+
+`log_distance` has no value for stay; its 0 there is a convention, and any other constant would give the same model as
+long as `stay` is a feature beside it, whose coefficient takes up the difference. A turn is the heading of the choice
+minus the decision column `previous_heading_rad` (see `mimic.choices.make_decisions`): 0 is straight on, positive to
+the right. It is unknown in the first decision of a burst and after staying; `turn_sin` and `turn_cos` are then 0 for
+all choices of the decision and cancel, so that such decisions tell nothing about turns and all else is kept.
 """
 
 from __future__ import annotations
@@ -27,6 +37,7 @@ import pandas as pd
 from mimic.schema import LONGITUDE, TIME, ChoiceSets, FeatureInfo, examples
 
 __all__ = [
+    "PREVIOUS_HEADING",
     "SOURCES",
     "FeatureSpec",
     "Rows",
@@ -38,6 +49,9 @@ __all__ = [
 ]
 
 Transform = Literal["none", "log", "log1p", "square"]
+
+PREVIOUS_HEADING = "previous_heading_rad"
+"""Decision column: true bearing of the motion with which the animal arrived in the origin, NaN where unknown."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +167,44 @@ def _heading(rows: Rows, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray
     return np.where(rows.stay > 0, 0.0, part(np.where(rows.stay > 0, 0.0, rows.bearing_rad)))
 
 
+def _log_distance(rows: Rows) -> np.ndarray:
+    return np.log(np.where(rows.stay > 0, 1.0, rows.distance_km))
+
+
+def _previous_heading(rows: Rows) -> np.ndarray:
+    """Heading of the previous move, radians: (row,), NaN where unknown."""
+    if PREVIOUS_HEADING not in rows.decisions:
+        raise ValueError(
+            f"turn_sin, turn_cos and turn_known need the decision column {PREVIOUS_HEADING}, which is not there. "
+            "make_decisions gives it; elsewhere add it, radians clockwise from north, NaN where it is unknown."
+        )
+    heading = pd.to_numeric(rows.decisions[PREVIOUS_HEADING], errors="coerce").to_numpy(dtype=np.float64)
+    if (np.abs(heading) > np.pi + 1e-9).any():
+        raise ValueError(
+            f"{PREVIOUS_HEADING} must lie in [-pi, pi] or be NaN; got {np.nanmax(np.abs(heading)):g}. "
+            "Convert from degrees first."
+        )
+    return heading[rows.decision]
+
+
+def _turn(rows: Rows, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    turn = np.where(rows.stay > 0, np.nan, rows.bearing_rad) - _previous_heading(rows)
+    return np.where(np.isnan(turn), 0.0, part(np.where(np.isnan(turn), 0.0, turn)))
+
+
+def _turn_known(rows: Rows) -> np.ndarray:
+    return (~np.isnan(_previous_heading(rows))).astype(np.float64)
+
+
 _SOURCES: dict[str, tuple[FeatureInfo, Callable[[Rows], np.ndarray]]] = {
     "distance_km": (FeatureInfo("pair", "km", "distance from origin to choice"), lambda r: r.distance_km),
+    "log_distance": (FeatureInfo("pair", "ln(km)", "logarithm of the distance of a move, 0 for stay"), _log_distance),
     "stay": (FeatureInfo("pair", "1", "the choice is the origin"), lambda r: r.stay.astype(np.float64)),
     "heading_sin": (FeatureInfo("pair", "1", "eastward part of the heading"), lambda r: _heading(r, np.sin)),
     "heading_cos": (FeatureInfo("pair", "1", "northward part of the heading"), lambda r: _heading(r, np.cos)),
+    "turn_sin": (FeatureInfo("pair", "1", "rightward part of the turn"), lambda r: _turn(r, np.sin)),
+    "turn_cos": (FeatureInfo("pair", "1", "forward part of the turn"), lambda r: _turn(r, np.cos)),
+    "turn_known": (FeatureInfo("decision", "1", "the previous heading is known"), _turn_known),
     "season_sin": (FeatureInfo("decision", "1", "sine of the year"), lambda r: np.sin(year_circle(r.times()))),
     "season_cos": (FeatureInfo("decision", "1", "cosine of the year"), lambda r: np.cos(year_circle(r.times()))),
     "hour_sin": (FeatureInfo("decision", "1", "sine of the UTC day"), lambda r: np.sin(day_circle(r.times()))),
@@ -174,7 +221,7 @@ _SOURCES: dict[str, tuple[FeatureInfo, Callable[[Rows], np.ndarray]]] = {
 
 
 SOURCES = tuple(_SOURCES)
-"""Names of the sources that need no covariate and no column."""
+"""Names of the sources that need no covariate; those of turns need the decision column `PREVIOUS_HEADING`."""
 
 
 def compute_feature(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureInfo]:

@@ -12,7 +12,7 @@ import pytest
 
 from mimic.choices import DESTINATION, Source, area_source, build_choices, make_decisions, require_decisions
 from mimic.features import FeatureSpec
-from mimic.hexgrid import cell_at, centroids
+from mimic.hexgrid import bearing_rad, cell_at, centroids
 from mimic.ledger import Ledger
 
 
@@ -212,3 +212,68 @@ def test_origin_outside_the_domain_leaves_a_decision_without_a_stay_and_the_ledg
     changed = ledger.to_frame().query("unit == 'decision' and action == 'changed'")
     assert changed["n"].tolist() == [1]
     assert "staying could not be selected" in changed["reason"].item()
+
+
+def test_previous_heading_is_that_of_the_move_before_and_unknown_after_a_stay_a_gap_or_another_animal(
+    home: int, around: list[int]
+) -> None:
+    tracks = pd.concat(
+        [
+            walk([home, around[0], around[0], home, around[1]], burst=0),
+            walk([home, around[0], home], burst=1, start="2020-06-01"),
+            walk([around[0], home, home], "b", burst=2),
+        ],
+        ignore_index=True,
+    )
+    decisions, _ = make_decisions(tracks, resolution=4)
+    longitude, latitude = centroids(np.array([home, around[0]]))
+    to_home = float(bearing_rad(longitude[0], latitude[0], longitude[1], latitude[1])) + np.pi  # away from around[0]
+    to_around = float(bearing_rad(longitude[1], latitude[1], longitude[0], latitude[0])) + np.pi
+    expected = [np.nan, to_around, np.nan, to_home, np.nan, to_around, np.nan, to_home]
+    difference = decisions["previous_heading_rad"].to_numpy() - expected
+    assert np.isnan(difference).tolist() == np.isnan(expected).tolist()
+    assert np.cos(difference[~np.isnan(difference)]) == pytest.approx(1.0, abs=1e-12)
+    assert decisions["previous_heading_rad"].abs().max() <= np.pi
+
+
+def test_heading_of_arrival_is_that_at_the_end_of_the_great_circle() -> None:
+    # between equal latitudes the great circle leaves north of east and arrives as far south of east
+    west, east = cell_at(np.array([-10.0, 10.0]), np.array([70.0, 70.0]), 7).tolist()
+    decisions, _ = make_decisions(walk([west, east, east]), resolution=7)
+    longitude, latitude = centroids(np.array([west, east]))
+    leaving = float(bearing_rad(longitude[0], latitude[0], longitude[1], latitude[1]))
+    arriving = float(decisions["previous_heading_rad"].iloc[1])
+    assert leaving < np.pi / 2 - 0.1
+    assert arriving == pytest.approx(np.pi - leaving, abs=0.01)
+
+
+def test_going_on_along_the_great_circle_is_no_turn_at_high_latitude_and_across_the_date_line() -> None:
+    points = [(178.0, 75.0), (179.8, 75.05), (-178.4, 75.05)]  # a great circle bulges to the north
+    cells = [int(cell_at(np.array([x]), np.array([y]), 5)[0]) for x, y in points]
+    decisions, _ = make_decisions(walk(cells), resolution=5)
+    choice_sets, _ = build_choices(
+        decisions, max_distance_km=70.0, features=[FeatureSpec(name) for name in ("turn_cos", "turn_sin", "turn_known")]
+    )
+    chosen = {name: values[choice_sets.selected] for name, values in choice_sets.features.items()}
+    assert chosen["turn_known"].tolist() == [0, 1]
+    assert chosen["turn_cos"][0] == 0
+    assert chosen["turn_cos"][1] > 0.98
+    assert chosen["turn_cos"][1] ** 2 + chosen["turn_sin"][1] ** 2 == pytest.approx(1.0, abs=1e-6)
+
+
+def test_previous_heading_comes_from_the_past_alone(home: int, around: list[int]) -> None:
+    one = [home, around[0], home, around[3]]
+    features = [FeatureSpec(name) for name in ("turn_cos", "turn_sin", "log_distance")]
+    made = []
+    for future in ([around[1], home], [around[4], around[5]]):
+        decisions, _ = make_decisions(walk([*one, *future]), resolution=4)
+        made.append(build_choices(decisions, max_distance_km=100.0, features=features)[0].filter(np.arange(5) < 4))
+    for name in ("turn_cos", "turn_sin", "log_distance"):
+        assert made[0].features[name].tolist() == made[1].features[name].tolist()
+
+
+def test_previous_heading_is_known_where_the_decision_before_was_dropped(home: int, around: list[int]) -> None:
+    far = h3.grid_ring(home, 9)[0]
+    decisions, _ = make_decisions(walk([home, far, home]), resolution=4)
+    choice_sets, _ = build_choices(decisions.iloc[[1]], max_distance_km=600.0, features=[FeatureSpec("turn_cos")])
+    assert choice_sets.features["turn_cos"][choice_sets.selected] == pytest.approx([-1.0], abs=1e-6)  # back home

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Study
 
-from mimic import cli, report
+from mimic import report
 from mimic.evaluation_cli import named_groups
 
 Mimic = Callable[..., tuple[int, str, str]]

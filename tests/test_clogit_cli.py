@@ -209,3 +209,28 @@ def test_command_loads_nothing_slow(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_averages_over_individuals_are_printed_and_in_json(
+    mimic: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    keys = [(f"a{i}", d, c) for i in range(4) for d in range(60) for c in range(3)]
+    rows = pd.DataFrame(keys, columns=["individual", "decision", "choice"])
+    rows["depth"] = rng.normal(size=len(rows))
+    liked = rows["depth"] * 0.8 + rng.gumbel(size=len(rows))
+    rows["selected"] = rows.index.isin(liked.groupby([rows["individual"], rows["decision"]]).idxmax()).astype(int)
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    code, text, err = mimic("clogit", tmp_path / "t.csv", "--formula", "depth + I(depth^2)", "--average")
+    assert code == 0, err
+    assert "two-step" in text
+    code, text, err = mimic("clogit", tmp_path / "t.csv", "--features", "depth", "--average", "--json")
+    assert code == 0, err
+    found = json.loads(text)
+    assert [row["average"] for row in found["averages"]] == ["pooled", "individuals", "two-step"]
+    assert [row["individual"] for row in found["individuals"]] == ["a0", "a1", "a2", "a3"]
+    own = [row["coef"] for row in found["individuals"]]
+    assert found["averages"][1]["estimate"] == pytest.approx(np.mean(own))
+    assert found["averages"][0]["estimate"] == pytest.approx(found["coef"]["depth"])
+    code, _, err = mimic("clogit", tmp_path / "t.csv", "--features", "depth", "--average", "--weights", "choice")
+    assert (code, "--average fits individuals one by one" in err) == (2, True)

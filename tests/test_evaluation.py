@@ -13,7 +13,14 @@ import pytest
 from conftest import reference_table
 
 import mimic.scores
-from mimic.evaluation import GROUP_COLUMNS, INTERVAL_COLUMNS, decision_table, evaluate, format_groups, mean_choice_probability
+from mimic.evaluation import (
+    GROUP_COLUMNS,
+    INTERVAL_COLUMNS,
+    decision_table,
+    evaluate,
+    format_groups,
+    mean_choice_probability,
+)
 from mimic.groups import behavior_mask, behavior_names, choice_mask, choice_names, split_masks
 from mimic.schema import ChoiceSets, FeatureInfo
 from mimic.tables import from_table
@@ -601,7 +608,7 @@ def test_shares_of_choice_groups_that_split_the_whole_add_up_to_one(monkeypatch:
 # ---------------------------------------------------------------------------------------------- as text
 
 
-NO_INTERVAL = "one individual: no interval".split()
+NO_INTERVAL = ["one", "individual:", "no", "interval"]
 
 
 def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:

@@ -69,6 +69,39 @@ def test_covariate_at_the_choice_keeps_its_unit_and_is_a_choice_feature(rows: Ro
     assert (info.role, info.unit) == ("choice", "m")
 
 
+def test_log_distance_is_the_logarithm_for_moves_and_0_for_staying(rows: Rows) -> None:
+    made, info = compute_feature(FeatureSpec("log_distance"), rows)
+    assert made.tolist() == pytest.approx([0, np.log(10), np.log(20), 0, np.log(5)])
+    assert (info.role, info.unit) == ("pair", "ln(km)")
+
+
+def test_turn_is_the_heading_of_the_choice_less_the_previous_heading(rows: Rows) -> None:
+    # decision 0 arrived heading east: stay / east is straight on / north is a turn to the left by pi / 2
+    known = replace(rows, decisions=rows.decisions.assign(previous_heading_rad=[np.pi / 2, np.nan]))
+    assert values(known, "turn_cos") == pytest.approx([0, 1, 0, 0, 0], abs=1e-7)
+    assert values(known, "turn_sin") == pytest.approx([0, 0, -1, 0, 0], abs=1e-7)
+    assert compute_feature(FeatureSpec("turn_cos"), known)[1].role == "pair"
+
+
+def test_unknown_turn_is_0_for_every_choice_and_turn_known_says_so(rows: Rows) -> None:
+    unknown = replace(rows, decisions=rows.decisions.assign(previous_heading_rad=[np.nan, -np.pi]))
+    known, info = compute_feature(FeatureSpec("turn_known"), unknown)
+    assert known.tolist() == [0, 0, 0, 1, 1]
+    assert info.role == "decision"
+    assert values(unknown, "turn_cos")[:3] == values(unknown, "turn_sin")[:3] == [0, 0, 0]
+    # south, then south-west: a turn of pi / 4 to the right
+    assert values(unknown, "turn_cos")[4] == pytest.approx(np.sqrt(0.5))
+    assert values(unknown, "turn_sin")[4] == pytest.approx(np.sqrt(0.5))
+
+
+def test_turns_without_the_previous_heading_are_refused_and_so_are_degrees(rows: Rows) -> None:
+    with pytest.raises(ValueError, match="need the decision column previous_heading_rad, which is not there"):
+        compute_feature(FeatureSpec("turn_cos"), rows)
+    degrees = replace(rows, decisions=rows.decisions.assign(previous_heading_rad=[90.0, np.nan]))
+    with pytest.raises(ValueError, match=r"must lie in \[-pi, pi\] or be NaN; got 90. Convert from degrees"):
+        compute_feature(FeatureSpec("turn_known"), degrees)
+
+
 def test_season_is_a_true_circle_where_december_is_beside_january_and_not_equal_to_it() -> None:
     times = np.array(["2021-01-01", "2021-12-31T23:59:59", "2021-12-01", "2020-07-02"], dtype="datetime64[ns]")
     angle = year_circle(times)
