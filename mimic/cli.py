@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mimic.answers import answer, plain
+from mimic.bars import progress_bars
 from mimic.chain_cli import calibration_command, chain_command
 from mimic.clogit_cli import clogit_command
 from mimic.evaluation_cli import compare_command, evaluate_command
@@ -41,12 +40,6 @@ app.add_typer(choices_app, name="choices")
 app.add_typer(synthetic_app, name="synthetic")
 app.add_typer(explain_app, name="explain")
 app.add_typer(runs_app, name="runs")
-app.command("evaluate")(evaluate_command)
-app.command("compare")(compare_command)
-app.command("chain")(chain_command)
-app.command("calibration")(calibration_command)
-app.command("clogit")(clogit_command)
-synthetic_app.command("power")(power_command)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 RegistryOption = Annotated[
@@ -130,7 +123,7 @@ def run_command(
         retrain=retrain,
         before_training=start_tensorflow,
     )
-    with _progress_bars() as progress:
+    with progress_bars() as progress:
         result = run_to_folder(configuration, folder, overwrite=overwrite, progress=progress, training=training)
     answer(result, as_json, lambda: format_run(result, folder))
 
@@ -194,7 +187,7 @@ def choices_build_command(
     from mimic.experiment import prepare
     from mimic.runs import output_folder, write_choices
 
-    with _progress_bars() as progress:
+    with progress_bars() as progress:
         prepared = prepare(configuration, progress=progress)
         with output_folder(out, overwrite=overwrite) as folder:
             summary = write_choices(folder, configuration, prepared)
@@ -221,6 +214,15 @@ def synthetic_chinook_command(
     truth = ChinookTruth() if seed is None else ChinookTruth(seed=seed)
     paths = write_chinook(out, truth, elevation=elevation, climatology=climatology)
     answer({"files": [str(p) for p in paths]}, as_json, lambda: "\n".join(f"wrote {p}" for p in paths))
+
+
+# In the order of a study, and of `mimic --help`.
+app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
+app.command("chain")(chain_command)
+app.command("calibration")(calibration_command)
+app.command("clogit")(clogit_command)
+synthetic_app.command("power")(power_command)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -252,33 +254,6 @@ def _columns(texts: list[str] | None) -> dict[str, str | list[str]] | None:
     if bad:
         raise ValueError(f"--column expects OURS=THEIRS, such as individual=fish_id; got {', '.join(bad)}.")
     return {ours: theirs.split("+") if "+" in theirs else theirs for ours, _, theirs in pairs}
-
-
-@contextmanager
-def _progress_bars() -> Iterator[Callable[..., None]]:
-    """Bars with time left and a note on standard error; silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-    from rich.table import Column
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<20}", table_column=Column(no_wrap=True, min_width=20)),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        # What a narrow terminal has no room for is cut off here, and not from what stands before.
-        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-    )
-    with Progress(*columns, console=console, expand=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int, note: str = "") -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, note=note)
-            bars.update(tasks[what], completed=done, total=total, note=note)
-
-        yield show
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from mimic.answers import answer
+from mimic.bars import progress_bars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +59,7 @@ def power_command(
         raise ValueError(f"--power must lie between 0 and 1, such as 0.8; got {power}.")
     from mimic.power import animals_needed, power_table
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         table = power_table(
             cast("Effect", effect),
             size=_DEFAULT_SIZES.get(effect, 0.0) if size is None else size,
@@ -123,14 +122,3 @@ def _counts(option: str, text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} expects whole numbers with commas, such as 5,10,20; got {text!r}.") from None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with time left on standard error; silent where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bars:
-        task = bars.add_task("studies", total=None)
-        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total)

@@ -106,7 +106,10 @@ def test_a_study_that_has_a_conditional_logit_or_wants_none_gets_no_other(tmp_pa
     ("text", "message"),
     [
         ("models: {conditional_logit: {features: [depth]}}", "no model but a conditional logit may be called"),
-        ("models: {a: {features: [depth]}}\ngroups: {pairs: [[a, b]]}", "groups.pairs: unknown model b; known are a, cond"),
+        (
+            "models: {a: {features: [depth]}}\ngroups: {pairs: [[a, b]]}",
+            "groups.pairs: unknown model b; known are a, cond",
+        ),
         ("models: {a: {features: [depth]}}\ngroups: {chain: {x: {y: 'depth >'}}}", "invalid syntax"),
     ],
 )

@@ -136,6 +136,7 @@ LAYERS: dict[str, float] = {
     "report": 10.6,
     "consultation": 10.6,
     "answers": 10.7,
+    "bars": 10.7,
     "tensorflow_start": 10.7,
     "registry_cli": 10.8,
     "evaluation_cli": 10.8,
