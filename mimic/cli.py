@@ -14,6 +14,7 @@ from mimic.answers import answer, plain
 from mimic.bars import progress_bars
 from mimic.chain_cli import calibration_command, chain_command
 from mimic.clogit_cli import clogit_command
+from mimic.crossval_cli import crossval_command
 from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.explanation_cli import explain_app
 from mimic.power_cli import power_command
@@ -221,6 +222,7 @@ app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("chain")(chain_command)
 app.command("calibration")(calibration_command)
+app.command("crossval")(crossval_command)
 app.command("clogit")(clogit_command)
 synthetic_app.command("power")(power_command)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mimic.configuration import load_configuration
+from mimic.crossval_sections import load_comparison, study_configuration
 
 GOOD = """
 name: small
@@ -117,7 +118,13 @@ def test_all_experiment_files_of_the_project_are_valid(root: Path) -> None:
     files = sorted((root / "experiments").glob("*.yaml"))
     assert {"demo", "bluefin", "ses", "kotz", "kruger"} <= {f.stem for f in files}
     for file in files:
-        assert load_configuration(file).name == file.stem
+        if file.stem == "comparison":
+            comparison = load_comparison(file)
+            assert comparison.name == file.stem
+            for name, study in comparison.studies.items():
+                assert study_configuration(name, study).name == name
+        else:
+            assert load_configuration(file).name == file.stem
 
 
 @pytest.mark.parametrize(

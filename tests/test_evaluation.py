@@ -637,7 +637,22 @@ def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
         *("33.4", "0.25", "(0.25", "to", "1)", "8.39"),
         *("few", "individuals"),
     ]
-    assert b.split() == ["m", "all", "all", "b", "decision", "1", "1", "-", "0.0000", "100", "100", "1", "100", *NO_INTERVAL]
+    assert b.split() == [
+        "m",
+        "all",
+        "all",
+        "b",
+        "decision",
+        "1",
+        "1",
+        "-",
+        "0.0000",
+        "100",
+        "100",
+        "1",
+        "100",
+        *NO_INTERVAL,
+    ]
     assert far.split() == ["m", "all", "far", "all", "decision", "0", "0", "no", "decisions", *["-"] * 5]
     end = header.index("contrast_loss") + len("contrast_loss")
     assert all(line[end - 1] != " " and line[end : end + 2] == "  " for line in lines)

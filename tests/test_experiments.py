@@ -54,20 +54,49 @@ def test_environment_model_of_the_demo_comes_within_003_nats_of_the_truth_and_kn
 
 
 @pytest.mark.slow
-def test_table_of_the_readme_is_what_the_demo_gives(
-    root: Path, demo: tuple[Prepared, dict[str, pd.DataFrame]]
-) -> None:
+def test_table_of_the_readme_is_what_the_demo_gives(root: Path, demo: tuple[Prepared, dict[str, pd.DataFrame]]) -> None:
     text = (root / "README.md").read_text()
     rows = of_validation(demo[1]["evaluation"], choice_group="all", behavior_group="all")
-    names = ["distance", "+ heading and season", "+ environment", "the truth, individual effects at their mean"]
-    for model, name in zip(["distance", "heading", "environment", "truth"], names, strict=True):
-        found = re.search(rf"\| {re.escape(name)} \| (-[\d.]+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) \|", text)
+    names = {
+        "distance": "distance",
+        "heading": "+ heading and season",
+        "environment": "+ environment",
+        "conditional_logit": "conditional logit, the same features",
+        "truth": "the truth, individual effects at their mean",
+    }
+    number = r"([\d.]+)"
+    for model, name in names.items():
+        gmp = rf"{number} % \({number} to {number}\)"
+        found = re.search(rf"\| {re.escape(name)} \| (-[\d.]+) \| {gmp} \| {number} % \| {number} \|", text)
         assert found is not None, name
         # another machine may train to other last bits: a hundredth of a nat, a percent
         told, row = [float(part) for part in found.groups()], rows.loc[model]
         assert told[0] == pytest.approx(row["log_probability"], abs=0.01)
-        percents = [100 * row["gmp"], 100 * row["null_gmp"], row["lift"]]
-        assert told[1:] == pytest.approx(percents, rel=0.012)
+        percents = [100 * row[name] for name in ("gmp", "gmp_low", "gmp_high", "null_gmp")]
+        assert told[1:] == pytest.approx([*percents, row["lift"]], rel=0.012)
+
+
+@pytest.mark.slow
+def test_chain_of_the_readme_is_that_of_the_demo_and_adds_up(
+    root: Path, demo: tuple[Prepared, dict[str, pd.DataFrame]]
+) -> None:
+    chain = demo[1]["chain"]
+    chain = chain[(chain["split"] == "validation") & (chain["weighting"] == "individual")]
+    chain = chain[chain["behavior_group"] == "all"]
+    text = (root / "README.md").read_text()
+    for model, name in {
+        "distance": "distance",
+        "heading": "+ heading and season",
+        "environment": "+ environment",
+    }.items():
+        found = re.search(rf"\| {re.escape(name)} \|" + r" ([\d.]+) \|" * 4 + r"\n", text)
+        assert found is not None, name
+        told, rows = [float(part) for part in found.groups()], chain[chain["model"] == model]
+        assert told == pytest.approx(rows["gain"].tolist(), abs=0.01)
+        assert sum(told[:3]) == pytest.approx(told[3], abs=0.0016)
+    stages = chain[chain["stage"] != "all"].groupby("model", sort=False)["log_probability"].sum()
+    table = of_validation(demo[1]["evaluation"], choice_group="all", behavior_group="all")["log_probability"]
+    assert (stages - table[stages.index]).abs().max() < 1e-9
 
 
 @pytest.mark.slow

@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from mimic.cli import app
 
 
 def test_python_example_of_the_readme_prints_groups_and_ledger(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +25,17 @@ def test_python_example_of_the_readme_prints_groups_and_ledger(root: Path, monke
     text = printed.getvalue()
     assert re.search(r"distance +validation +move +june", text)
     assert "12 fixes dropped: repeated time, same position" in text
+
+
+def test_every_command_line_of_the_readme_is_understood(root: Path) -> None:
+    block = re.search(r"```sh\n(mimic .*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+    assert block is not None
+    for line in block[1].splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context(line, words)  # parses, and calls nothing
 
 
 def test_links_and_pictures_of_the_readme_exist(root: Path) -> None:

@@ -420,7 +420,7 @@ def test_figures_are_recorded_with_the_runs_behind_them(tmp_path: Path, mimic: M
     code, text, err = mimic("run", path, "--out", tmp_path / "run", "--workers", 1, "--json")
     assert code == 0, err
     figures = Registry(tmp_path / "registry").figures().set_index("name")
-    assert sorted(figures.index) == ["tiny_groups", "tiny_training"]
+    assert sorted(figures.index) == ["tiny_chain", "tiny_groups", "tiny_training"]
     summary = json.loads(text)
     for name, row in figures.iterrows():
         drawn = tmp_path / "run" / "figures" / f"{str(name).removeprefix('tiny_')}.png"
