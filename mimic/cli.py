@@ -81,8 +81,8 @@ def main() -> None:
 
 def _left_behind(arguments: list[str]) -> str:
     """What a stopped command has written."""
-    if arguments[:1] == ["run"]:
-        return "no run folder was written. Trainings that had ended are recorded: run it again, and it goes on"
+    if arguments[:1] in (["run"], ["crossval"]):
+        return "no folder was written. Trainings that had ended are recorded: run it again, and it goes on"
     return "nothing was written"
 
 
@@ -185,7 +185,7 @@ def choices_build_command(
 
     configuration = load_configuration(experiment)
     check_output(out, overwrite=overwrite)
-    from mimic.experiment import prepare
+    from mimic.preparation import prepare
     from mimic.runs import output_folder, write_choices
 
     with progress_bars() as progress:

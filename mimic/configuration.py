@@ -34,7 +34,10 @@ from mimic.sections import (
     TrainingConfig,
 )
 
-__all__ = ["Configuration", "load_configuration", "read_yaml"]
+__all__ = ["TRUTH", "Configuration", "describe_fault", "load_configuration", "read_yaml"]
+
+TRUTH = "truth"
+"""The name of the truth of a synthetic world in tables and figures."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Columns that mimic gives every decision (a kept column would be lost in them), and calendar names of groups.
@@ -109,7 +112,7 @@ class Configuration(Strict):
             repeated = sorted({f for f in model.features if model.features.count(f) > 1})
             if repeated:
                 raise ValueError(f"model {name} lists the feature {', '.join(repeated)} twice.")
-        if self.truth is not None and "truth" in self.models:
+        if self.truth is not None and TRUTH in self.models:
             raise ValueError("with truth set, no model may be called truth.")
         if BASELINE in self.models and self.models[BASELINE].kind != "conditional_logit":
             raise ValueError(f"no model but a conditional logit may be called {BASELINE}; rename it.")
@@ -122,7 +125,9 @@ class Configuration(Strict):
             try:
                 self.training_of(name)
             except ValidationError as error:
-                raise ValueError("; ".join(_fault(e, f"models.{name}.training") for e in error.errors())) from None
+                raise ValueError(
+                    "; ".join(describe_fault(e, f"models.{name}.training") for e in error.errors())
+                ) from None
             self.members_of(name)
         taken = sorted(set(self.seeds_models.values()) & set(self.models))
         if taken:
@@ -169,7 +174,7 @@ class Configuration(Strict):
             try:
                 training = TrainingConfig.model_validate(_thawed(member.training))
             except ValidationError as error:
-                raise ValueError("; ".join(_fault(e, f"grid of {model}") for e in error.errors())) from None
+                raise ValueError("; ".join(describe_fault(e, f"grid of {model}") for e in error.errors())) from None
             members.append(replace(member, training=training.model_dump()))
         return members
 
@@ -251,11 +256,11 @@ def load_configuration(path: Path) -> Configuration:
     try:
         return Configuration.model_validate(_resolve_paths(data, path.resolve().parent))
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(e)}" for e in error.errors())
+        faults = "\n".join(f"  {describe_fault(e)}" for e in error.errors())
         raise ValueError(f"{path} is not a valid experiment:\n{faults}") from None
 
 
-def _fault(error: ErrorDetails, section: str = "") -> str:
+def describe_fault(error: ErrorDetails, section: str = "") -> str:
     """Where a fault is, what was expected there and what came."""
     place = ".".join(str(part) for part in (*([section] if section else []), *error["loc"])) or "(the file)"
     message = error["msg"].removeprefix("Value error, ")

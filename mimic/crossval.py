@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mimic.configuration import Configuration
+from mimic.baseline import BASELINE, fit_baseline
+from mimic.configuration import TRUTH, Configuration
 from mimic.crossval_tables import (
     NULL,
     CrossValidation,
@@ -22,9 +23,10 @@ from mimic.crossval_tables import (
     summary_table,
 )
 from mimic.evaluation import decision_table
-from mimic.experiment import TRUTH, Prepared, Progress, fit_models
+from mimic.experiment import fit_models
 from mimic.ledger import Ledger
-from mimic.partitions import LEFT_OUT, TEST, Split, audit_splits
+from mimic.partitions import TEST, Split, audit_splits
+from mimic.preparation import Prepared, Progress
 from mimic.schema import ORIGIN, SPLIT, TRAIN, VALIDATION, ChoiceSets
 from mimic.sections import FiguresConfig
 from mimic.synthetic import read_truth, true_log_odds
@@ -98,7 +100,7 @@ def cross_validate(
     Parameters
     ----------
     prepared
-        As `mimic.experiment.prepare` gives it; its own column `split` is not used. Decisions without a known selection
+        As `mimic.preparation.prepare` gives it; its own column `split` is not used. Decisions without a known selection
         are passed over.
     splits
         Of its decisions, see `mimic.partitions`.
@@ -163,15 +165,12 @@ def open_study(*arguments: Any) -> Study:
 def fit_outcome(study: Study, number: int, model: str) -> Outcome:
     """Fit one model in one split, and score it on the tested decisions."""
     split, cs = study.splits[number], study.choice_sets
+    if model == BASELINE and model not in study.configuration.models:
+        return _baseline_outcome(study.configuration, cs, split)
     one = _one_model(study.configuration, model, split.repeat)
     chooses = _chooses(one, model)
     side = split.role if chooses else np.where(split.role == VALIDATION, TRAIN, split.role)
-    if chooses or not one.models[model].features:
-        seen = np.isin(side, (TRAIN, VALIDATION))
-    else:
-        # A lone member is reported on the tested decisions, which decide about nothing: there is nothing to choose.
-        seen, side = side != LEFT_OUT, np.where(side == TEST, VALIDATION, side)
-    part = cs.with_context(**{SPLIT: side}).filter(seen)
+    part = cs.with_context(**{SPLIT: side}).filter(np.isin(side, (TRAIN, VALIDATION)))
     fit = fit_models(
         one,
         Prepared(part, Ledger(), part.n_decisions, None),
@@ -191,9 +190,18 @@ def fit_outcome(study: Study, number: int, model: str) -> Outcome:
     )
 
 
+def _baseline_outcome(configuration: Configuration, cs: ChoiceSets, split: Split) -> Outcome:
+    """The conditional logit that stands beside the models, without features that have no coefficient in this split."""
+    assert configuration.baseline is not None
+    test, rest = cs.filter(split.role == TEST), cs.filter(np.isin(split.role, (TRAIN, VALIDATION)))
+    found = fit_baseline(rest, configuration.baseline_features, weighting=configuration.baseline.weighting)
+    log_odds = np.zeros(test.n_rows) if found.fit is None else found.log_odds(test)
+    return Outcome(log_p={BASELINE: _log_p(log_odds, test)}, validation={}, chosen={}, n_trained=0)
+
+
 def check_models(configuration: Configuration, reference: str | None = None) -> list[str]:
     """The models of an experiment; ValueError if one has the name of a column here, or `reference` is none of them."""
-    models = list(configuration.models)
+    models = [*configuration.models, *([BASELINE] if configuration.has_baseline else [])]
     taken = [name for name in models if name in ("repeat", SPLIT, TRUTH)]
     if taken:
         raise ValueError(
@@ -233,6 +241,7 @@ def _one_model(configuration: Configuration, model: str, repeat: int) -> Configu
             "grid": later(configuration.grid),
             "figures": FiguresConfig(),
             "truth": None,
+            "baseline": None,
         }
     )
 
@@ -251,6 +260,7 @@ def _fit_all(
     """(split, model) -> outcome. Linear models first: what they refuse is told before hours of training."""
     sections = study.configuration.models
     linear = [m for m, section in sections.items() if section.kind == "conditional_logit" or not section.features]
+    linear += [BASELINE] if study.configuration.has_baseline else []
     rest = sorted((m for m in sections if m not in linear), key=lambda m: sections[m].ensemble is None)
     stages = [[(k, m) for m in models for k in range(len(study.splits))] for models in (linear, rest)]
     n_tasks = sum(map(len, stages))

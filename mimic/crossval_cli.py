@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mimic.configuration import Configuration
     from mimic.crossval_sections import SchemeConfig
     from mimic.crossval_tables import CrossValidation
-    from mimic.experiment import Prepared, Progress
+    from mimic.preparation import Prepared, Progress
 
 __all__ = ["crossval_command"]
 
@@ -92,7 +92,7 @@ def crossval_command(
     where = registry or str(folder.parent / REGISTRY)
     from mimic.crossval import check_models, cross_validate
     from mimic.crossval_tables import format_crossval
-    from mimic.experiment import prepare
+    from mimic.preparation import prepare
 
     present, skipped = _present(plan)
     found: dict[str, CrossValidation] = {}
@@ -167,13 +167,22 @@ def _plan(
 
 def _only(configuration: Configuration, models: list[str] | None) -> Configuration:
     """The experiment with these models only, in its own order."""
-    unknown = [name for name in models or () if name not in configuration.models]
+    from mimic.baseline import BASELINE
+
+    known = [*configuration.models, *([BASELINE] if configuration.has_baseline else [])]
+    unknown = [name for name in models or () if name not in known]
     if unknown:
-        raise ValueError(
-            f"{configuration.name} has no model {', '.join(unknown)}; it has {', '.join(configuration.models)}."
-        )
-    kept = {name: section for name, section in configuration.models.items() if not models or name in models}
-    return configuration.model_copy(update={"models": kept})
+        raise ValueError(f"{configuration.name} has no model {', '.join(unknown)}; it has {', '.join(known)}.")
+    if not models:
+        return configuration
+    kept = {name: section for name, section in configuration.models.items() if name in models}
+    # the features of the baseline are those of all models, also where few of them are asked for
+    rules = configuration.baseline
+    if rules is not None and configuration.has_baseline and BASELINE in models:
+        rules = rules.model_copy(update={"features": configuration.baseline_features})
+    else:
+        rules = None
+    return configuration.model_copy(update={"models": kept, "baseline": rules})
 
 
 def _present(

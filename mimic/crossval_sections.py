@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from mimic.configuration import Configuration, _fault, load_configuration, read_yaml
+from mimic.configuration import Configuration, describe_fault, load_configuration, read_yaml
 from mimic.partitions import Split, k_fold, leave_group_out, time_blocks
 from mimic.sections import Duration, ModelConfig, Strict
 
@@ -123,7 +123,7 @@ def load_comparison(path: Path) -> ComparisonConfig:
     try:
         found = ComparisonConfig.model_validate(data)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(e)}" for e in error.errors())
+        faults = "\n".join(f"  {describe_fault(e)}" for e in error.errors())
         raise ValueError(f"{path} is not a valid comparison:\n{faults}") from None
     folder = path.resolve().parent
     studies = {
@@ -152,7 +152,7 @@ def study_configuration(name: str, study: StudyConfig) -> Configuration:
     try:
         return Configuration.model_validate(data)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(e, f'studies.{name}')}" for e in error.errors())
+        faults = "\n".join(f"  {describe_fault(e, f'studies.{name}')}" for e in error.errors())
         raise ValueError(f"study {name} is not valid on {study.experiment}:\n{faults}") from None
 
 

@@ -11,11 +11,9 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mimic.schema import INDIVIDUAL, TIME, TRAIN, VALIDATION, examples, require_columns
-from mimic.splits import split_individuals
+from mimic.splits import linked_individuals, split_individuals
 
 __all__ = [
     "LEFT_OUT",
@@ -280,15 +278,8 @@ def _linked(decisions: pd.DataFrame) -> list[list[str]]:
     if decisions[INDIVIDUAL].isna().any():
         raise ValueError(f"{decisions[INDIVIDUAL].isna().sum():,} decisions have no individual; name or drop them.")
     names = sorted(set(decisions[INDIVIDUAL].astype(str)))
-    if _TAG not in decisions:
-        return [[name] for name in names]
-    known = decisions[[INDIVIDUAL, _TAG]].dropna().astype(str).drop_duplicates()
-    individual = pd.Categorical(known[INDIVIDUAL], categories=names).codes
-    tag = len(names) + pd.factorize(known[_TAG])[0]
-    size = len(names) + len(known)
-    links = coo_array((np.ones(len(known)), (individual, tag)), shape=(size, size))
-    component = connected_components(links, directed=False)[1][: len(names)]
-    return [list(group) for _, group in pd.Series(names, dtype=object).groupby(component, sort=False)]
+    tags = decisions[_TAG].tolist() if _TAG in decisions else None
+    return linked_individuals(names, decisions[INDIVIDUAL].tolist(), tags)
 
 
 def _dealt(groups: Sequence[Sequence[str]], n_folds: int, rng: np.random.Generator) -> list[list[str]]:

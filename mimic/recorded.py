@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from mimic.assessment import assess
 from mimic.configuration import Configuration
-from mimic.experiment import Fit, assess
+from mimic.experiment import Fit
 from mimic.identity import choices_id, code_version
 from mimic.registry import Registry
 from mimic.schema import ChoiceSets
@@ -26,7 +27,7 @@ _EVALUATION = ("evaluation", "comparison", "chain")
 def assess_once(
     configuration: Configuration, choice_sets: ChoiceSets, fit: Fit, registry: str | Path
 ) -> dict[str, pd.DataFrame]:
-    """The tables of `mimic.experiment.assess`: from the registry where they were computed before.
+    """The tables of `mimic.assessment.assess`: from the registry where they were computed before.
 
     What decides about them is in their key: the data, each model's log-odds, the groups and the code.
     """

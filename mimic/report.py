@@ -15,9 +15,10 @@ from mimic.chain import format_chain
 from mimic.comparison import format_comparison
 from mimic.configuration import Configuration
 from mimic.evaluation import decision_table, format_groups
-from mimic.experiment import Fit, Prepared, Progress, fit_models, prepare
+from mimic.experiment import Fit, fit_models
 from mimic.hexgrid import centroids
 from mimic.ledger import Entry, Ledger
+from mimic.preparation import Prepared, Progress, prepare
 from mimic.recorded import assess_once, record_figures
 from mimic.runs import REGISTRY, output_folder, summarize, write_run
 from mimic.schema import INDIVIDUAL, SPLIT, VALIDATION

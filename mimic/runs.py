@@ -18,7 +18,8 @@ import pandas as pd
 from mimic import __version__
 from mimic.baseline import BASELINE, baseline_table
 from mimic.configuration import Configuration, load_configuration
-from mimic.experiment import Fit, Prepared
+from mimic.experiment import Fit
+from mimic.preparation import Prepared
 from mimic.schema import ChoiceSets
 from mimic.sections import GroupsConfig
 from mimic.tables import load_choices, save_choices

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mimic.schema import INDIVIDUAL, SPLIT, TRAIN, VALIDATION, examples, require_columns
 
-__all__ = ["audit_split", "split_decisions", "split_individuals"]
+__all__ = ["audit_split", "linked_individuals", "split_decisions", "split_individuals"]
 
 _TAG = "tag"
 
@@ -56,7 +56,7 @@ def split_individuals(
     """
     names = _names(individuals)
     if validation is None:
-        chosen = _drawn(_linked(names, individuals, tags), validation_share, seed)
+        chosen = _drawn(linked_individuals(names, individuals, tags), validation_share, seed)
     else:
         chosen = _listed(names, validation)
     return {name: VALIDATION if name in chosen else TRAIN for name in names}
@@ -135,7 +135,9 @@ def _names(individuals: Sequence[str]) -> list[str]:
     return names
 
 
-def _linked(names: Sequence[str], individuals: Sequence[str], tags: Sequence[object] | None) -> list[list[str]]:
+def linked_individuals(
+    names: Sequence[str], individuals: Sequence[str], tags: Sequence[object] | None
+) -> list[list[str]]:
     """The names in groups that are linked by shared tags; each by itself where tags are not known."""
     if tags is None:
         return [[name] for name in names]

@@ -113,7 +113,7 @@ def check_function(function: str) -> None:
         If it is not "package.module:function", or the module is the script itself.
     """
     if not isinstance(function, str) or not re.fullmatch(r"[\w.]+:[\w.]+", function):
-        raise ValueError(f'expected a function by name, such as "mimic.experiment:train_member"; got {function!r}.')
+        raise ValueError(f'expected a function by name, such as "mimic.members:train_member"; got {function!r}.')
     if function.startswith("__main__:"):
         raise ValueError(
             f"{function} is defined in the script (or notebook) itself, which worker processes do not import; move "

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import tiny
 
+from mimic.assessment import assess
 from mimic.baseline import BASELINE, baseline_table, fit_baseline
 from mimic.conditional_logit import fit_conditional_logit
 from mimic.configuration import load_configuration
-from mimic.experiment import assess
 from mimic.schema import ChoiceSets, FeatureInfo
 
 

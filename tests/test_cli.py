@@ -79,8 +79,7 @@ def test_stopped_run_leaves_nothing_and_says_so(
     assert mimic("run", study.experiment, "--out", study.folder / "run") == (
         code,
         "",
-        "mimic: stopped; no run folder was written. "
-        "Trainings that had ended are recorded: run it again, and it goes on.\n",
+        "mimic: stopped; no folder was written. Trainings that had ended are recorded: run it again, and it goes on.\n",
     )
     assert set(study.folder.rglob("*")) == before
     assert signal.getsignal(number) is handler

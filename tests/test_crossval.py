@@ -13,13 +13,14 @@ import pytest
 from tiny import write_experiment, write_table
 
 from mimic import crossval
+from mimic.baseline import BASELINE
 from mimic.conditional_logit import fit_conditional_logit
 from mimic.configuration import Configuration, load_configuration
 from mimic.crossval import cross_validate
 from mimic.crossval_tables import CrossValidation, difference_table, format_crossval
-from mimic.experiment import Prepared, prepare
 from mimic.ledger import Ledger
 from mimic.partitions import TEST, Split, k_fold, leave_one_out, time_blocks
+from mimic.preparation import Prepared, prepare
 from mimic.probability import selected_log_probability
 from mimic.registry import Registry
 from mimic.schema import VALIDATION, ChoiceSets, FeatureInfo
@@ -39,6 +40,8 @@ models:
   network: {features: [depth, noise], grid: {seed: [0, 1]}}
   ensemble: {features: [depth, noise], ensemble: {members: 2}}
 """
+
+SHORT = "training: {epochs: 1, units: [2], batch_decisions: 64}\n"
 
 
 def study(folder: Path, text: str, **table: int) -> tuple[Configuration, Prepared]:
@@ -379,3 +382,39 @@ def test_format_shows_a_line_a_model_and_a_line_a_pair(linear: Found) -> None:
     both = format_crossval(pd.concat([two[0], two[2]]), pd.concat([two[1], two[3]]))
     assert both.splitlines()[0].startswith("x: 4 individuals")
     assert "\ny: 4 individuals" in both
+
+
+def test_experiment_brings_its_conditional_logit_as_a_model_of_every_split(tmp_path: Path) -> None:
+    configuration, prepared = study(tmp_path, SHORT + "models: {none: {features: []}, small: {features: [depth]}}\n")
+    splits = leave_one_out(prepared.choice_sets.decisions)
+    found = cross_validate(configuration, prepared, splits, n_workers=1)
+    assert found.summary["model"].tolist() == ["none", "small", BASELINE]
+    cs = prepared.choice_sets
+    first = splits[0]
+    fit = fit_conditional_logit(cs.filter(first.role != TEST), ["depth"], weighting="individual")
+    tested = cs.filter(first.role == TEST)
+    expected = selected_log_probability(fit.log_odds(tested), tested.offsets, tested.selected)
+    own = found.decisions[found.decisions["split"] == first.name]
+    np.testing.assert_allclose(own[BASELINE], expected, rtol=1e-12)
+    assert "conditional_logit" in set(found.differences["other"]) | set(found.differences["model"])
+
+
+def test_tested_decisions_never_reach_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = crossval.fit_models
+
+    def watch(one: Any, prepared: Prepared, **options: Any) -> Any:
+        seen.append((set(prepared.choice_sets.individuals), set(prepared.choice_sets.decisions["split"])))
+        return real(one, prepared, **options)
+
+    monkeypatch.setattr(crossval, "fit_models", watch)
+    text = "models: {linear: {kind: conditional_logit, features: [depth]}, small: {features: [depth]}}\n"
+    configuration, prepared = study(tmp_path, SHORT + text)
+    splits = leave_one_out(prepared.choice_sets.decisions)
+    cross_validate(configuration, prepared, splits, n_workers=1)
+    everybody = set(prepared.choice_sets.individuals)
+    tested = [set(prepared.choice_sets.individuals[split.role == TEST]) for split in splits]
+    linear, networks = seen[: len(splits)], seen[len(splits) :]
+    assert [names for names, _ in linear] == [everybody - one for one in tested] == [names for names, _ in networks]
+    assert all(roles == {"train"} for _, roles in linear)
+    assert all(roles == {"train", "validation"} for _, roles in networks)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mimic.assessment import assess
 from mimic.configuration import load_configuration
-from mimic.experiment import Prepared, assess, fit_models, prepare
+from mimic.experiment import fit_models
+from mimic.preparation import Prepared, prepare
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 import mimic
 from mimic.configuration import load_configuration
-from mimic.experiment import prepare
 from mimic.explanation_cli import explain_app
 from mimic.linear import linear_model
 from mimic.model import save_model
+from mimic.preparation import prepare
 from mimic.runs import write_choices
 
 Explain = Callable[..., str]

@@ -28,8 +28,8 @@ from matplotlib.text import Text
 from tiny import fit
 
 from mimic import hexgrid
+from mimic.assessment import assess
 from mimic.configuration import load_configuration
-from mimic.experiment import assess
 from mimic.figures import (
     COLORS,
     MAX_LEGEND,

@@ -135,6 +135,8 @@ LAYERS: dict[str, float] = {
     "registry_queries": 9.47,
     "registry_upkeep": 9.48,
     "registry": 9.5,
+    "preparation": 9.8,
+    "assessment": 9.8,
     "experiment": 10,
     "runs": 10.3,
     "recorded": 10.4,

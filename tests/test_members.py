@@ -15,9 +15,10 @@ from conftest import Study
 from tiny import fit, write_experiment, write_table
 
 from mimic.configuration import load_configuration
-from mimic.experiment import fit_models, prepare
+from mimic.experiment import fit_models
 from mimic.members import Task, check_tasks, open_data, pack_state, train_member, unpack_state
 from mimic.model import load_model
+from mimic.preparation import prepare
 from mimic.registry import Registry
 
 Mimic = Callable[..., tuple[int, str, str]]

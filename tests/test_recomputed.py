@@ -28,8 +28,8 @@ from mimic.callbacks import TrueLoss
 from mimic.configuration import load_configuration
 from mimic.contrasts import exact_contrasts
 from mimic.evaluation import GROUP_COLUMNS, evaluate, mean_choice_probability
-from mimic.experiment import Prepared, prepare
 from mimic.model import save_model
+from mimic.preparation import Prepared, prepare
 from mimic.schema import ChoiceSets
 from mimic.tables import to_table
 from mimic.training import TrainingOptions, train

@@ -171,8 +171,7 @@ def test_interrupted_sweep_stops_cleanly_and_goes_on(
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert err == (
-        "mimic: stopped; no run folder was written. Trainings that had ended are recorded: run it again, "
-        "and it goes on.\n"
+        "mimic: stopped; no folder was written. Trainings that had ended are recorded: run it again, and it goes on.\n"
     )
     assert benchmark.still_there(workers) == set()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["registry", "table.csv", "tiny.yaml"]

@@ -22,10 +22,11 @@ from mimic.configuration import Configuration, load_configuration
 from mimic.contrasts import contrast_loss, exact_contrasts, sample_contrasts
 from mimic.covariates import Covariate, sample
 from mimic.evaluation import evaluate, mean_choice_probability
-from mimic.experiment import fit_models, prepare
+from mimic.experiment import fit_models
 from mimic.features import FeatureSpec
 from mimic.layers import ContrastSampling
 from mimic.model import load_model, save_model
+from mimic.preparation import prepare
 from mimic.schema import ChoiceSets
 from mimic.splits import audit_split
 from mimic.tables import from_table, to_table

@@ -13,10 +13,10 @@ from conftest import Study, reference_table
 
 from mimic.choices import build_choices, make_decisions
 from mimic.configuration import load_configuration
-from mimic.experiment import prepare
 from mimic.features import FeatureSpec
 from mimic.hexgrid import EARTH_RADIUS_KM
 from mimic.movement_kernels import ExponentialSteps, GammaSteps, HalfNormalSteps, Kernel, LognormalSteps, VonMisesTurns
+from mimic.preparation import prepare
 from mimic.probability import selected_log_probability
 from mimic.schema import ChoiceSets, concatenate
 from mimic.step_selection import StepSelection, cell_step_selection, integrated_step_selection, step_columns

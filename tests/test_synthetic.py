@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from mimic.configuration import load_configuration
-from mimic.experiment import prepare
 from mimic.hexgrid import cell_at
 from mimic.polygons import inside
+from mimic.preparation import prepare
 from mimic.probability import grouped_log_softmax, selected_log_probability
 from mimic.schema import ChoiceSets
 from mimic.synthetic import ChinookTruth, Site, read_truth, simulate_chinook, true_log_odds, write_chinook

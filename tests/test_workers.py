@@ -265,7 +265,7 @@ def test_setup_that_cannot_be_sent_is_refused() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda w: w.run("factorial", []), ValueError, "such as \"mimic.experiment:train_member\"; got 'factorial'"),
+        (lambda w: w.run("factorial", []), ValueError, "such as \"mimic.members:train_member\"; got 'factorial'"),
         (lambda w: w.run(len, []), ValueError, "expected a function by name"),
         (lambda w: w.run("__main__:f", []), ValueError, "defined in the script .or notebook. itself"),
         (lambda w: w.run("math:factorial", [3]), TypeError, r"a tuple of arguments for each task, .* got 3"),

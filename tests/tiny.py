@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mimic.configuration import load_configuration
-from mimic.experiment import Fit, Prepared, fit_models, prepare
+from mimic.experiment import Fit, fit_models
+from mimic.preparation import Prepared, prepare
 
 __all__ = ["HEAD", "fit", "write_experiment", "write_table"]
 
