@@ -21,16 +21,19 @@ from mimic.choices import Source, build_choices, make_decisions
 from mimic.configuration import Configuration, load_configuration
 from mimic.contrasts import contrast_loss, exact_contrasts, sample_contrasts
 from mimic.covariates import Covariate, sample
+from mimic.crossval import cross_validate
 from mimic.evaluation import evaluate, mean_choice_probability
 from mimic.experiment import fit_models
 from mimic.features import FeatureSpec
 from mimic.layers import ContrastSampling
 from mimic.model import load_model, save_model
+from mimic.partitions import k_fold, time_blocks
 from mimic.preparation import prepare
 from mimic.schema import ChoiceSets
 from mimic.splits import audit_split
 from mimic.tables import from_table, to_table
 from mimic.training import TrainingOptions, train
+from mimic.transitions import check_transitions, read_transitions, transition_table, write_transitions
 
 SPHERE = pyproj.Geod(a=6371007.180918475, b=6371007.180918475)
 ALL = {"all": "all"}
@@ -494,3 +497,58 @@ def test_best_epoch_is_the_only_choice_made_on_validation_and_is_stated(study: S
         contrast, decision = losses_one_by_one(fit.models[name].log_odds(validation), validation)
         assert history.loc[epoch, "val_true_contrast_loss"] == pytest.approx(contrast, rel=1e-9)
         assert history.loc[epoch, "val_true_decision_loss"] == pytest.approx(decision, rel=1e-9)
+
+
+def test_best_seed_is_reported_on_animals_that_played_no_part_in_choosing_it(tmp_path: Path) -> None:
+    # Nothing can be learned from noise. The best of six seeds beats chance where it was chosen, and not elsewhere.
+    rng = np.random.default_rng(3)
+    keys = [(f"a{i}", d, c) for i in range(8) for d in range(8) for c in range(3)]
+    rows = pd.DataFrame(keys, columns=["individual", "decision", "choice"]).assign(noise=rng.normal(size=8 * 8 * 3))
+    rows["selected"] = (rows["choice"] == np.repeat(rng.integers(0, 3, 64), 3)).astype(int)
+    rows.to_csv(tmp_path / "noise.csv", index=False)
+    (tmp_path / "noise.yaml").write_text(
+        "name: noise\ntable: {file: noise.csv, features: [noise]}\n"
+        "training: {epochs: 15, units: [8], batch_decisions: 16, learning_rate: 0.03}\n"
+        "models: {network: {features: [noise], grid: {seed: [0, 1, 2, 3, 4, 5]}}}\n"
+    )
+    configuration = load_configuration(tmp_path / "noise.yaml")
+    prepared = prepare(configuration)
+    splits = k_fold(prepared.choice_sets.decisions, n_folds=2, validation_share=0.34)
+    for split in splits:
+        sides = {role: set(prepared.choice_sets.individuals[split.role == role]) for role in set(split.role)}
+        assert sides.keys() == {"train", "validation", "test"}
+        assert not (sides["test"] & (sides["train"] | sides["validation"]))
+    row = cross_validate(configuration, prepared, splits, n_workers=1).summary.set_index("model").loc["network"]
+    assert row["validation_log_probability"] > -math.log(3) > row["log_probability"]
+
+
+# ------------------------------------------------- chronological splits that shuffle
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_of_time_train_on_the_past_whatever_the_order_of_the_rows(seed: int) -> None:
+    days = pd.date_range("2020-01-01", periods=60)
+    table = pd.DataFrame({"individual": np.repeat(["a", "b"], 60), "time_utc": [*days, *days]})
+    table = table.sample(frac=1, random_state=seed, ignore_index=True)
+    splits = time_blocks(table, n_blocks=4)
+    assert len(splits) == 2
+    for split in splits:
+        times = {role: table["time_utc"][split.role == role] for role in ("train", "validation", "test")}
+        assert times["train"].max() < times["validation"].min()
+        assert times["validation"].max() < times["test"].min()
+
+
+# ------------------------------------------------- a transition matrix exported transposed
+
+
+def test_transposed_transition_matrix_is_refused_and_files_keep_the_orientation(tmp_path: Path) -> None:
+    decisions = pd.DataFrame({"individual": "a", "decision": [0, 1], "origin": [1, 2]})
+    cs = ChoiceSets(decisions, [0, 2, 4], [1, 2, 1, 2], [0, 2], {})
+    table = transition_table(np.log([0.9, 0.1, 0.6, 0.4]), cs)  # 1 keeps what it has, 2 sends most to 1
+    for name in ("t.csv", "t.nc"):
+        back = read_transitions(write_transitions(table, tmp_path / name)).set_index(["origin", "choice"])
+        assert back.loc[(2, 1), "probability"] == pytest.approx(0.6)
+        assert back.loc[(1, 2), "probability"] == pytest.approx(0.1)
+    swapped = table.rename(columns={"origin": "choice", "choice": "origin"})
+    with pytest.raises(ValueError, match="transposed"):
+        check_transitions(swapped)
