@@ -137,7 +137,7 @@ def draw_run(
     progress: Progress,
 ) -> list[str]:
     """Draw the figures of a run into a folder; the names of the files."""
-    from mimic import evaluation_figures, figures, maps
+    from mimic import evaluation_figures, figures, group_figures, maps, training_figures
 
     folder.mkdir()
     drawn: list[str] = []
@@ -154,9 +154,11 @@ def draw_run(
         if len(fit.history):
             shown = fit.history[fit.history["member"].isin(set(fit.chosen.values()))]
             running = _trained_on(configuration, fit)
-            curves = figures.draw_training_curves(shown, running=running, best_epoch=fit.best_epochs, colors=colors)
+            curves = training_figures.draw_training_curves(
+                shown, running=running, best_epoch=fit.best_epochs, colors=colors
+            )
             keep(curves, "training.png")
-        keep(figures.draw_groups(tables["evaluation"], colors=colors), "groups.png")
+        keep(group_figures.draw_groups(tables["evaluation"], colors=colors), "groups.png")
         keep(evaluation_figures.draw_chain(tables["chain"], colors=colors).figure, "chain.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)

@@ -33,15 +33,15 @@ from mimic.configuration import load_configuration
 from mimic.figures import (
     COLORS,
     MAX_LEGEND,
-    draw_groups,
-    draw_training_curves,
     model_colors,
     new_figure,
     save_figure,
     style,
 )
+from mimic.group_figures import draw_groups
 from mimic.maps import draw_choice_set, draw_difference_map, draw_tracks
 from mimic.report import draw_run
+from mimic.training_figures import draw_training_curves
 
 NARROW_CM = 8.0
 
