@@ -91,7 +91,7 @@ def hundred_groups(choice_sets: ChoiceSets, log_odds: Any) -> tuple[list[tuple[f
 
 
 def ours(
-    choice_sets: ChoiceSets, log_odds: Any, *, intervals: Any = None
+    choice_sets: ChoiceSets, log_odds: Any, *, method: Any = None
 ) -> tuple[list[tuple[float, float]], dict[str, float]]:
     """Seconds (wall, processor) of each repeat of `evaluate`, and its numbers by metric and group."""
     from mimic.evaluation import evaluate
@@ -106,7 +106,7 @@ def ours(
             behavior_groups=BEHAVIOR_GROUPS,
             splits=["all"],
             weightings=["individual"],
-            intervals=intervals,
+            method=method,
         )
         seconds.append((time.perf_counter() - started, time.process_time() - cpu_started))
     names = table["choice_group"] + " x " + table["behavior_group"]
@@ -204,7 +204,7 @@ def run_case(case: str, n_rows: int) -> None:
         if case == "ours_100_groups":
             seconds, numbers = hundred_groups(choice_sets, log_odds)
         else:
-            seconds, numbers = ours(choice_sets, log_odds, intervals="expanded" if "intervals" in case else None)
+            seconds, numbers = ours(choice_sets, log_odds, method="expanded" if "intervals" in case else None)
     else:
         rows = long_table(choice_sets, log_odds)
         del choice_sets, log_odds

@@ -273,5 +273,6 @@ def _losses(models: dict[str, LogOddsModel], cs: ChoiceSets, split: str, options
         behavior_groups={"all": "all"},
         splits=["all"],
         weightings=[options.weighting],
+        method=None,
     )
     return table.drop(columns=["choice_group", "behavior_group"]).assign(**{SPLIT: split})

@@ -66,7 +66,7 @@ def evaluate(
     behavior_groups: Mapping[str, str],
     splits: Sequence[str] | None = None,
     weightings: Sequence[Weighting] = ("individual", "decision"),
-    intervals: Method | None = "expanded",
+    method: Method | None = "expanded",
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -92,8 +92,8 @@ def evaluate(
     weightings
         "individual": individuals weigh the same, and decisions the same within each. "decision":
         decisions weigh the same.
-    intervals, level, n_resamples, seed
-        Method of the intervals and what it needs, see `mimic.bootstrap.mean_intervals`: individuals are drawn
+    method, level, n_resamples, seed
+        Of the intervals, see `mimic.bootstrap.mean_intervals`: individuals are drawn
         anew, whatever the weighting. None leaves the interval columns out.
 
     Returns
@@ -138,7 +138,7 @@ def evaluate(
     by_split = split_masks(cs, splits)
     masks = {name: behavior_mask(cs, text) for name, text in behavior_groups.items()}
     by_size = [name for name, text in behavior_groups.items() if N_IN_GROUP in parse(text).names]
-    method = {"method": intervals, "level": level, "n_resamples": n_resamples, "seed": seed}
+    options = {"method": method, "level": level, "n_resamples": n_resamples, "seed": seed}
     individual = cs.individual_codes
     found: dict[tuple[str, ...], list[object]] = {}
     names, size = list(choice_groups), groups_at_a_time(cs, 1)
@@ -155,10 +155,10 @@ def evaluate(
                     part = np.flatnonzero(in_split & in_behavior & group.inside)
                     sums = IndividualSums.of(values[part], individual[part])
                     for weighting in weightings:
-                        row = _summary(sums, len(part), weighting, method)
+                        row = _summary(sums, len(part), weighting, options)
                         found[model, split, choice_group, behavior, weighting] = row
     order = product(log_odds, by_split, choice_groups, behavior_groups, weightings)
-    columns = GROUP_COLUMNS + ([] if intervals is None else INTERVAL_COLUMNS)
+    columns = GROUP_COLUMNS + ([] if method is None else INTERVAL_COLUMNS)
     return pd.DataFrame([[*key, *found[key]] for key in order], columns=columns)
 
 
@@ -204,7 +204,7 @@ def mean_choice_probability(
     behavior_group: str = EVERYTHING,
     splits: Sequence[str] | None = None,
     weightings: Sequence[Weighting] = ("individual", "decision"),
-    intervals: Method | None = "expanded",
+    method: Method | None = "expanded",
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -213,7 +213,7 @@ def mean_choice_probability(
 
     Parameters
     ----------
-    log_odds, choice_sets, splits, weightings, intervals, level, n_resamples, seed
+    log_odds, choice_sets, splits, weightings, method, level, n_resamples, seed
         As in `evaluate`.
     expression
         Condition on choices: `distance_km == 0`.
@@ -242,7 +242,7 @@ def mean_choice_probability(
     observed = wanted[np.maximum(cs.selected, 0)].astype(np.float64) if cs.n_rows else np.zeros(0)
     inside = (grouped_sum(wanted, cs.offsets) > 0) & behavior_mask(cs, behavior_group)
     individual = cs.individual_codes
-    method = {"method": intervals, "level": level, "n_resamples": n_resamples, "seed": seed}
+    options = {"method": method, "level": level, "n_resamples": n_resamples, "seed": seed}
     rows = []
     for model, phi in log_odds.items():
         with _named(model):
@@ -251,11 +251,11 @@ def mean_choice_probability(
             part = np.flatnonzero(in_split & inside)
             sums = IndividualSums.of(values[part], individual[part])
             for weighting in weightings:
-                (predicted, *of_predicted), (seen, *of_seen) = _intervals(sums, weighting, method)
+                (predicted, *of_predicted), (seen, *of_seen) = _intervals(sums, weighting, options)
                 row = [model, split, weighting, len(sums.count), len(part), predicted, seen]
-                rows.append(row if intervals is None else [*row, *of_predicted, *of_seen, few_note(len(sums.count))])
+                rows.append(row if method is None else [*row, *of_predicted, *of_seen, few_note(len(sums.count))])
     columns = ["model", "split", "weighting", "n_individuals", "n_decisions", "predicted", "observed"]
-    if intervals is not None:
+    if method is not None:
         columns += [f"{name}_{end}" for name in ("predicted", "observed") for end in ("low", "high")] + ["note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -292,23 +292,23 @@ def _values(scores: Scores, group: ChoiceGroup) -> np.ndarray:
         return np.column_stack([scores.contrast, scores.log_p, null, scores.log_p - null, np.exp(scores.log_p)])
 
 
-def _intervals(sums: IndividualSums, weighting: Weighting, method: Mapping[str, Any]) -> np.ndarray:
+def _intervals(sums: IndividualSums, weighting: Weighting, options: Mapping[str, Any]) -> np.ndarray:
     """(quantity, 3): mean, low and high; the mean alone, (quantity, 1), without a method."""
-    if method["method"] is None:
+    if options["method"] is None:
         total, weight = sums.ratio(weighting)
         with np.errstate(invalid="ignore"):
             return (total.sum(axis=0) / weight.sum(axis=0))[:, None]
-    found = intervals_of_sums(sums, weighting=weighting, **method)
+    found = intervals_of_sums(sums, weighting=weighting, **options)
     return np.column_stack([found.estimate, found.low, found.high])
 
 
-def _summary(sums: IndividualSums, n_decisions: int, weighting: Weighting, method: Mapping[str, Any]) -> list[object]:
+def _summary(sums: IndividualSums, n_decisions: int, weighting: Weighting, options: Mapping[str, Any]) -> list[object]:
     """The values of `GROUP_COLUMNS` from n_individuals on, then of `INTERVAL_COLUMNS`."""
-    contrast, log_p, null, gain, p = _intervals(sums, weighting, method)
+    contrast, log_p, null, gain, p = _intervals(sums, weighting, options)
     table = np.array([contrast, log_p, gmp(log_p), gmp(null), gmp(gain), p])  # (figure, 3)
     n_individuals = len(sums.count)
     row: list[object] = [n_individuals, n_decisions, *table[:, 0].tolist()]
-    if method["method"] is None:
+    if options["method"] is None:
         return row
     return [*row, *table[:, 1:].ravel().tolist(), few_note(n_individuals)]
 

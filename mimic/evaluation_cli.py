@@ -47,7 +47,7 @@ def evaluate_command(
         choice_sets,
         choice_groups=named_groups(choices, known.choices),
         behavior_groups=named_groups(behaviors, known.behaviors),
-        intervals=method,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
         level=level,
         n_resamples=resamples,
         seed=seed,

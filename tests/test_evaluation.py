@@ -308,7 +308,7 @@ def test_the_table_is_what_a_plain_loop_finds_whatever_the_blocks(seed: int, mon
     table = evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS)
     assert list(table) == GROUP_COLUMNS + INTERVAL_COLUMNS
     pd.testing.assert_frame_equal(
-        evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS, intervals=None),
+        evaluate(models, cs, choice_groups=CHOICE_GROUPS, behavior_groups=BEHAVIOR_GROUPS, method=None),
         table[GROUP_COLUMNS],
     )
     assert len(table) == 2 * 2 * len(CHOICE_GROUPS) * len(BEHAVIOR_GROUPS) * 2
