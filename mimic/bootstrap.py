@@ -41,7 +41,7 @@ class Intervals:
     Parameters
     ----------
     estimate, low, high
-        (quantity,); low and high are NaN from fewer than two individuals.
+        (quantity,); low and high are NaN from fewer than two individuals, all three where plus and minus infinity meet.
     n_individuals
         That were resampled.
     """
@@ -137,10 +137,10 @@ def mean_intervals(
     Notes
     -----
     With n individuals, n of them are drawn with replacement. Expanded: the quantile of alpha / 2 is taken at
-    Phi(sqrt(n / (n - 1)) t_{alpha/2, n-1}) (Hesterberg 2015, doi:10.1080/00031305.2015.1089789). BCa: with z0 from the
-    share of resampled means below the estimate and the acceleration from leaving out one individual at a time (Efron
-    1987, doi:10.1080/01621459.1987.10478410). No method knows more than the individuals tell: below
-    `FEW_INDIVIDUALS` intervals are too narrow.
+    Phi(sqrt(n / (n - 1)) t_{alpha/2, n-1}), n here of those that have the quantity (Hesterberg 2015,
+    doi:10.1080/00031305.2015.1089789). BCa: with z0 from the share of resampled means below the estimate and the
+    acceleration from leaving out one individual at a time (Efron 1987, doi:10.1080/01621459.1987.10478410). No method
+    knows more than the individuals tell: below `FEW_INDIVIDUALS` intervals are too narrow.
 
     Example
     -------
@@ -176,8 +176,9 @@ def intervals_of_sums(
     low, high = np.full_like(estimate, np.nan), np.full_like(estimate, np.nan)
     for k in range(len(estimate)):
         drawn = draws[:, k][~np.isnan(draws[:, k])]  # a resample may miss all individuals that have the quantity
-        if np.count_nonzero(weight[:, k]) >= 2 and len(drawn):
-            levels = _levels(method, level, n, estimate[k], drawn, total[:, k], weight[:, k])
+        n_own = int(np.count_nonzero(weight[:, k]))  # the others tell nothing of this quantity
+        if n_own >= 2 and len(drawn) and not np.isnan(estimate[k]):
+            levels = _levels(method, level, n_own, estimate[k], drawn, total[:, k], weight[:, k])
             # of draws themselves and outward, as some may be infinite: a selection that a model calls impossible
             low[k] = np.quantile(drawn, levels[0], method="lower")
             high[k] = np.quantile(drawn, levels[1], method="higher")
@@ -252,8 +253,9 @@ def sign_flip_p(differences: np.ndarray, *, n_flips: int = 10_000, seed: int = 0
 
     Returns
     -------
-    The share of patterns whose mean is at least as far from 0, the observed pattern among them. NaN without any
-    individual. It can never be less than 2 / 2^n: of five individuals that all gain it is 1/16.
+    The share of patterns whose mean is at least as far from 0, the observed pattern among them. It can never be less
+    than 2 / 2^n: of five individuals that all gain it is 1/16. NaN without any individual, or where one gains and
+    another loses without bound.
 
     Notes
     -----
@@ -268,9 +270,10 @@ def sign_flip_p(differences: np.ndarray, *, n_flips: int = 10_000, seed: int = 0
     """
     given = np.asarray(differences, dtype=np.float64)
     d = given[~np.isnan(given)]
-    if len(d) == 0:
+    if len(d) == 0 or (np.inf in d and -np.inf in d):
         return np.nan
-    observed = abs(d.sum()) * (1 - 1e-12)  # patterns that tie do so to rounding
+    # patterns that tie do so to the rounding of the terms, which may cancel
+    observed = abs(d.sum()) - 1e-12 * np.abs(d[np.isfinite(d)]).sum()
     if len(d) <= _EXACT_FLIPS:
         patterns = np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1
         return float(np.mean(np.abs(np.einsum("fi,i->f", 1.0 - 2.0 * patterns, d)) >= observed))
@@ -311,9 +314,10 @@ def _compact(codes: np.ndarray) -> tuple[np.ndarray, int]:
 def _ratios(counts: np.ndarray, total: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The mean in every resample: (resample, quantity). Not by BLAS, whose last bits depend on its threads."""
     above = np.einsum("ri,iq->rq", counts, np.where(np.isfinite(total), total, 0.0))
-    for end in (np.inf, -np.inf):
-        if (total == end).any():  # 0 x infinity is not what not being drawn means
-            above[np.einsum("ri,iq->rq", counts, (total == end).astype(np.float64)) > 0] += end
+    for end, there in ((np.inf, total == np.inf), (-np.inf, total == -np.inf), (np.nan, np.isnan(total))):
+        if there.any():  # 0 x infinity is not what not being drawn means
+            with np.errstate(invalid="ignore"):
+                above[np.einsum("ri,iq->rq", counts, there.astype(np.float64)) > 0] += end
     if (weight == 1).all():
         return np.asarray(above / len(total))
     with np.errstate(invalid="ignore"):

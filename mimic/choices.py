@@ -109,7 +109,9 @@ def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFra
     cells = cell_at(tracks[LONGITUDE].to_numpy(), tracks[LATITUDE].to_numpy(), resolution)
     burst = tracks[BURST].to_numpy()
     has_next = np.zeros(len(tracks), dtype=bool)
-    has_next[:-1] = burst[1:] == burst[:-1]
+    individual = tracks[INDIVIDUAL].to_numpy()
+    # bursts may be numbered anew for every individual
+    has_next[:-1] = (burst[1:] == burst[:-1]) & (individual[1:] == individual[:-1])
     decisions = tracks[has_next].reset_index(drop=True)
     decisions[ORIGIN] = cells[has_next]
     decisions[DESTINATION] = cells[np.flatnonzero(has_next) + 1]

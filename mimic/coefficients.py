@@ -253,7 +253,9 @@ class ConditionalLogit:
             "weigh the same": f"{self.weighting}s",
             "log-likelihood": f"{self.log_likelihood:.6f} (null {self.null_log_likelihood:.6f})",
         }
-        if self.weighting == "decision" and self.features:
+        # as `mimic.inference.likelihood_ratio_test` refuses
+        is_likelihood = self.weighting == "decision" and self.weights_are_counts and not self.clusters_given
+        if is_likelihood and self.features:
             chi2, df = 2 * (self.log_likelihood - self.null_log_likelihood), len(self.features)
             p = float(special.chdtrc(df, max(chi2, 0.0)))
             facts["LR chi2"] = f"{chi2:.2f} on {df} df, p {f'= {p:.3g}' if p > 0 else '< 1e-300'}"

@@ -145,7 +145,8 @@ def summarize_differences(
     estimate, low, high = (float(x[0]) for x in (found.estimate, found.low, found.high))
     with np.errstate(invalid="ignore"):
         means = sums.total[:, 0] / sums.count[:, 0]
-    improved = float(np.mean((means > 0) + 0.5 * (means == 0))) if n_individuals else np.nan
+    clear = means[~np.isnan(means)]  # not so where plus and minus infinity meet
+    improved = float(np.mean((clear > 0) + 0.5 * (clear == 0))) if len(clear) else np.nan
     return {
         "n_individuals": n_individuals,
         "n_decisions": len(difference),

@@ -200,7 +200,13 @@ def _present(
         raise FileNotFoundError(f"no study can be run: {'; '.join(lines)}. Set MIMIC_SHARED or mend the paths.")
     for line in lines:
         sys.stderr.write(f"mimic: {line}.\n")
-    return {name: one for name, one in plan.items() if name not in skipped}, skipped
+    present = {name: one for name, one in plan.items() if name not in skipped}
+    return {name: (one, _gapped(one, scheme)) for name, (one, scheme) in present.items()}, skipped
+
+
+def _gapped(configuration: Configuration, scheme: SchemeConfig) -> SchemeConfig:
+    """The scheme, with one step between blocks of time where the step is known."""
+    return scheme if configuration.tracks is None else scheme.for_tracks(configuration.tracks.resample.step)
 
 
 @contextmanager

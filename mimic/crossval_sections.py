@@ -27,13 +27,17 @@ _OF_ANIMALS = ("repeats", "validation_share", "seed")
 
 
 class SchemeConfig(Strict):
-    """How decisions are split again and again: by one of folds (the default), leave_out and time_blocks."""
+    """How decisions are split again and again: by one of folds (the default), leave_out and time_blocks.
+
+    Without `gap`, one step of the tracks is left out beside a tested block of time, since the outcome of a decision is
+    the next one's origin; nothing is of a ready table, whose step is not known.
+    """
 
     folds: int | None = Field(default=None, ge=2)
     leave_out: str | None = None
     time_blocks: int | None = Field(default=None, ge=3)
     order: Literal["forward", "around"] = "forward"
-    gap: Duration = "0h"
+    gap: Duration | None = None
     repeats: int = Field(default=1, ge=1)
     validation_share: float = Field(default=0.2, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
@@ -49,10 +53,16 @@ class SchemeConfig(Strict):
             raise ValueError(f"{', '.join(idle)} cannot serve here: {why}.")
         return self
 
+    def for_tracks(self, step: str) -> SchemeConfig:
+        """The scheme with a gap of one step between blocks of time, unless it has its own."""
+        if self.time_blocks is None or self.gap is not None:
+            return self
+        return self.model_copy(update={"gap": step})
+
     def splits(self, decisions: pd.DataFrame) -> list[Split]:
         """The splits of these decisions; errors as in `mimic.partitions`."""
         if self.time_blocks is not None:
-            return time_blocks(decisions, n_blocks=self.time_blocks, order=self.order, gap=self.gap)
+            return time_blocks(decisions, n_blocks=self.time_blocks, order=self.order, gap=self.gap or "0h")
         share, seed = self.validation_share, self.seed
         if self.leave_out is not None:
             return leave_group_out(decisions, self.leave_out, n_repeats=self.repeats, validation_share=share, seed=seed)
@@ -63,7 +73,7 @@ class SchemeConfig(Strict):
     def words(self) -> str:
         """The scheme in words."""
         if self.time_blocks is not None:
-            gap = "" if pd.Timedelta(self.gap) == pd.Timedelta(0) else f", gap {self.gap}"
+            gap = "" if self.gap is None else f", gap {self.gap}"
             return f"{self.time_blocks} blocks of time, {self.order}{gap}"
         what = (
             f"each {self.leave_out} left out"

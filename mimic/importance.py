@@ -295,12 +295,19 @@ def _permuted(cs: ChoiceSets, features: Sequence[str], group: _Group, seed: Sequ
     if across:
         rng = np.random.default_rng([*seed, 1])
         source = np.arange(cs.n_decisions)
-        for mask in group.splits.values():
-            there = np.flatnonzero(mask)
+        for there in _apart(source, list(group.splits.values())):
             source[there] = rng.permutation(there)
         for name in across:
             new[name] = np.repeat(cs.features[name][cs.offsets[:-1]][source], cs.n_choices)
     return cs.with_features(new)
+
+
+def _apart(decisions: np.ndarray, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The decisions in parts that no mask (decision,) divides: "all" beside "train" must not lend it other values."""
+    parts = [decisions.copy()]
+    for mask in masks:
+        parts = [part[side] for part in parts for side in (mask[part], ~mask[part])]
+    return parts
 
 
 def _checked_groups(model: Model, groups: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

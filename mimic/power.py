@@ -145,7 +145,7 @@ def find_effect(cs: ChoiceSets, effect: Effect, *, size: float = 0.01, alpha: fl
     k = _FEATURES.index(_TESTED[effect])
     low, high = fit.intervals(level=1 - alpha, kind="cluster").to_numpy(dtype=np.float64)[k].tolist()
     se = np.sqrt(fit.covariance_of("cluster", small_sample=True)[k, k])
-    return Finding(float(fit.coef[k]), float(se), low, high, not low <= 0 <= high, False)
+    return Finding(float(fit.coef[k]), float(se), low, high, low > 0 or high < 0, False)
 
 
 def closed_bound(cs: ChoiceSets, log_odds: np.ndarray, *, alpha: float = 0.05) -> tuple[float, bool]:

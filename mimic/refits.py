@@ -117,7 +117,8 @@ def resample_individuals(cs: ChoiceSets, counts: Sequence[int] | np.ndarray) -> 
     Parameters
     ----------
     counts
-        (individual,), in the order of `cs.individual_codes`. The second copy of fish "a" is called "a (2)".
+        (individual,), in the order of `cs.individual_codes`. The second copy of fish "a" is called "a (2)", or "a (2)'"
+        where names end in parentheses.
 
     Raises
     ------
@@ -144,7 +145,10 @@ def resample_individuals(cs: ChoiceSets, counts: Sequence[int] | np.ndarray) -> 
     rows = np.repeat(cs.offsets[taken] - offsets[:-1], sizes) + np.arange(offsets[-1])
     number = np.repeat(np.arange(1, len(copies) + 1), [len(c) for c in copies])
     decisions = cs.decisions.iloc[taken]
-    names = [f"{name} ({k})" if k > 1 else name for name, k in zip(decisions[INDIVIDUAL], number, strict=True)]
+    end = ")"
+    while any(str(name).endswith(end) for name in set(cs.individuals)):
+        end += "'"  # a fish that is called "a (2)" already is no copy of fish "a"
+    names = [f"{name} ({k}{end}" if k > 1 else name for name, k in zip(decisions[INDIVIDUAL], number, strict=True)]
     old = cs.selected[taken]
     return ChoiceSets(
         decisions=decisions.assign(**{INDIVIDUAL: names}),

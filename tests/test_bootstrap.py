@@ -48,6 +48,27 @@ def test_missing_values_take_no_part_in_the_mean_of_their_quantity() -> None:
     assert found.low[1] == 5.0
 
 
+def test_individuals_without_a_quantity_make_its_interval_no_narrower() -> None:
+    # 6 of 60 individuals have it: levels of 60 would cover as if 60 told of it
+    rng, held = np.random.default_rng(5), {"own": 0, "among others": 0}
+    for _ in range(400):
+        values = np.full(60, np.nan)
+        values[:6] = rng.normal(size=6)
+        for name, some in (("own", values[:6]), ("among others", values)):
+            found = mean_intervals(some, np.arange(len(some)), n_resamples=400)
+            held[name] += int(found.low[0] <= 0 <= found.high[0])
+    assert held["among others"] >= held["own"] - 4
+
+
+def test_plus_against_minus_infinity_has_neither_mean_nor_interval_nor_p() -> None:
+    values = np.array([np.inf, -np.inf, 1.0, 2.0])
+    for individual in (np.array([0, 0, 1, 2]), np.array([0, 1, 2, 2])):  # within an individual, and between two
+        found = mean_intervals(values, individual)
+        assert np.isnan([found.estimate[0], found.low[0], found.high[0]]).all()
+    assert np.isnan(bootstrap_means(values, np.array([0, 0, 1, 2]), np.ones((1, 3)))[0, 0])
+    assert np.isnan(sign_flip_p(values))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_one_individual_has_no_interval_and_nobody_has_no_mean(method: str) -> None:
     one = mean_intervals(np.array([1.0, 2.0]), np.array([3, 3]), method=method)  # type: ignore[arg-type]
@@ -158,6 +179,11 @@ def test_sign_flips_of_few_individuals_are_enumerated() -> None:
     assert sign_flip_p(np.ones(5)) == 2 / 32
     assert np.isnan(sign_flip_p(np.array([])))
     assert sign_flip_p(np.array([0.0, 0.0])) == 1.0
+
+
+def test_patterns_that_tie_but_for_rounding_count() -> None:
+    assert sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1.0  # a mean of 0, as far from it as any
+    assert sign_flip_p(np.array([-0.3, 0.1, 0.2])) == 1.0
 
 
 def test_random_sign_flips_agree_with_the_t_test() -> None:

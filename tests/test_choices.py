@@ -53,6 +53,15 @@ def test_a_gap_makes_no_decision_between_bursts(home: int, around: list[int]) ->
     assert len(decisions) == 0
 
 
+def test_bursts_that_are_numbered_anew_for_every_animal_do_not_join_animals(home: int, around: list[int]) -> None:
+    tracks = pd.concat([walk([home, around[0]], burst=0), walk([home, around[1]], burst=0)], ignore_index=True)
+    tracks["individual"] = np.repeat(["fish 1", "fish 2"], 2)
+    decisions, ledger = make_decisions(tracks, resolution=4)
+    assert decisions[DESTINATION].tolist() == [around[0], around[1]]
+    assert decisions["previous_heading_rad"].isna().all()
+    assert ledger.n_dropped("fix") == 2
+
+
 def test_choice_set_holds_the_origin_and_all_cells_within_reach_and_knows_what_was_selected(
     home: int, around: list[int]
 ) -> None:

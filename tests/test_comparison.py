@@ -100,6 +100,16 @@ def test_selections_that_both_models_call_impossible_do_not_differ() -> None:
     assert row["difference"] == -np.inf  # b, that calls a selection impossible, against a
 
 
+def test_models_that_call_different_selections_impossible_cannot_be_told_apart() -> None:
+    cs, models = study(n_individuals=3, n_decisions=4)
+    first, second = models["depth"].copy(), models["depth"].copy()
+    first[cs.selected[0]] = second[cs.selected[1]] = -np.inf
+    row = compare({"a": first, "b": second}, cs, splits=["all"]).iloc[0]
+    names = ["difference", "difference_low", "difference_high", "gmp_ratio_low", "gmp_ratio_high"]
+    assert row[names].isna().all()
+    assert row["share_improved"] == 0.5  # of the other two, for whom they are the same
+
+
 def test_empty_groups_have_counts_zero_and_few_individuals_are_told() -> None:
     cs, models = study()
     table = compare(models, cs, behavior_groups={"all": "all", "nobody": "decision < 0"}, weightings=["decision"])

@@ -354,6 +354,9 @@ def test_text_has_the_facts_and_calls_few_individuals_so() -> None:
     assert len({len(line) for line in table}) == 1
     many = fit_conditional_logit(cs, list(TRUTH), cluster=np.arange(100) % 20)
     assert "few" not in many.format()
+    # what likelihood_ratio_test refuses is not printed either
+    assert "LR chi2" not in many.format()
+    assert "LR chi2" not in fit_conditional_logit(cs, list(TRUTH), weights=np.full(100, 0.5)).format()
     assert "LR chi2" not in fit_conditional_logit(cs, list(TRUTH), weighting="individual").format()
 
 

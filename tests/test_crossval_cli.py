@@ -16,12 +16,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import typer
+from conftest import Study
 from tiny import write_experiment, write_table
 from typer.testing import CliRunner
 
 from mimic.configuration import load_configuration
 from mimic.crossval_cli import crossval_command
 from mimic.crossval_sections import SchemeConfig, absent_files, load_comparison, study_configuration
+from mimic.preparation import prepare
 from mimic.registry import Registry
 from mimic.registry_tables import DATABASE_FILE
 
@@ -257,3 +259,17 @@ def test_killed_comparison_goes_on_and_gives_what_an_undisturbed_one_gives(folde
     for name in TABLES:
         assert (folder / "out" / f"{name}.csv").read_bytes() == (folder / "whole" / f"{name}.csv").read_bytes()
     assert not re.findall("partial", " ".join(os.listdir(folder)))
+
+
+def test_blocks_of_time_of_tracks_leave_one_step_between_them(study: Study) -> None:
+    configuration = load_configuration(study.experiment)
+    decisions = prepare(configuration).choice_sets.decisions
+    scheme = SchemeConfig(time_blocks=3).for_tracks("24h")
+    assert scheme.words == "3 blocks of time, forward, gap 24h"
+    split = scheme.splits(decisions)[0]
+    times = {role: decisions["time_utc"][split.role == role] for role in ("train", "validation", "test")}
+    # the origin one step after the last training decision is not yet one that is validated on
+    assert times["validation"].min() - times["train"].max() > pd.Timedelta("24h")
+    assert times["test"].min() - times["validation"].max() > pd.Timedelta("24h")
+    assert SchemeConfig(time_blocks=3, gap="48h").for_tracks("24h").gap == "48h"
+    assert SchemeConfig(folds=3).for_tracks("24h").gap is None

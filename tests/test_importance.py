@@ -110,6 +110,17 @@ def test_decision_features_stay_within_their_split() -> None:
     assert table.loc[("night", "validation"), "drop"] == 0
 
 
+def test_all_decisions_asked_for_beside_a_split_change_nothing_in_it() -> None:
+    plain = world(n_individuals=4, night=True)
+    split = np.where(plain.individual_codes < 2, "train", "validation")
+    value = np.repeat((split == "train").astype(float), 5)
+    cs = plain.with_context(split=split).with_features({"night": value}, {"night": FeatureInfo("decision")})
+    model = Known(("a", "night"), lambda f: f["a"] * (1 + 5 * f["night"]))
+    for splits in (["train", "all"], ["all", "train"], ["all", "train", "validation"]):
+        table = permutation_importance({"m": model}, cs, splits=splits).set_index(["feature", "split"])
+        assert table.loc[("night", "train"), "drop"] == 0
+
+
 def test_groups_of_the_table_are_those_of_the_evaluation(cs: ChoiceSets) -> None:
     table = permutation_importance(
         {"m": linear(a=1.0), "n": linear(a=1.0, b=1.0)},

@@ -139,6 +139,13 @@ def test_closed_perimeter_separates_and_is_bounded_by_three_over_the_decisions_n
     assert table[["mean_se", "coverage"]].isna().all(axis=None)
 
 
+def test_one_animal_has_no_interval_and_finds_nothing() -> None:
+    found = find_effect(simulate(World(n_individuals=1, n_days=200), seed=0), "covariate")
+    assert np.isfinite(found.estimate)
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.is_found
+
+
 def test_a_perimeter_that_nobody_comes_near_tells_nothing() -> None:
     far = World(n_individuals=3, n_days=5, radius_km=1500.0, perimeter=(-130.0, 54.0, 50.0))
     found = find_effect(simulate(far, seed=0), "perimeter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from explained import Known, choose, linear, rows, world
 
@@ -17,6 +18,12 @@ def test_resample_repeats_whole_individuals_under_names_of_their_own() -> None:
     assert drawn.individuals.tolist() == ["a", "a", "b", "a (2)", "a (2)"]
     assert drawn.features["x"].tolist() == [*range(7), *range(5)]
     assert drawn.selected.tolist() == [0, 2, 5, 7, 9]
+
+
+def test_copy_of_an_individual_is_not_taken_for_another_of_that_name() -> None:
+    decisions = pd.DataFrame({"individual": ["a", "a (2)"], "decision": [1, 2]})
+    cs = ChoiceSets(decisions, [0, 2, 4], [1, 2, 1, 2], [1, 2])
+    assert len(set(resample_individuals(cs, [2, 1]).individuals)) == 3
 
 
 def test_individual_drawn_twice_counts_as_weight_two() -> None:
