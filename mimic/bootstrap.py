@@ -51,6 +51,10 @@ class Intervals:
     high: np.ndarray
     n_individuals: int
 
+    def within(self, low: np.ndarray | float, high: np.ndarray | float) -> Intervals:
+        """The same, with ends where the figure can be: an interval from few individuals may reach beyond."""
+        return Intervals(self.estimate, np.clip(self.low, low, high), np.clip(self.high, low, high), self.n_individuals)
+
 
 @dataclass(frozen=True, eq=False)
 class IndividualSums:
@@ -125,7 +129,8 @@ def mean_intervals(
         Of the interval, between 0 and 1.
     method
         "percentile": quantiles of the resampled means. "bca": bias-corrected and accelerated. "expanded": percentile
-        with levels that make up for the narrowness of few individuals.
+        with levels that make up for the narrowness of few individuals, and Student's t where they are too few for any
+        resampling.
     n_resamples, seed
         Of the draws: equal numbers give equal intervals, whatever was computed before.
 
@@ -177,7 +182,12 @@ def intervals_of_sums(
     for k in range(len(estimate)):
         drawn = draws[:, k][~np.isnan(draws[:, k])]  # a resample may miss all individuals that have the quantity
         n_own = int(np.count_nonzero(weight[:, k]))  # the others tell nothing of this quantity
-        if n_own >= 2 and len(drawn) and not np.isnan(estimate[k]):
+        if n_own < 2 or not len(drawn) or np.isnan(estimate[k]):
+            continue
+        if method == "expanded" and 2.0 ** (1 - n_own) > 1 - level and np.isfinite(total[:, k]).all():
+            half = _student_half(level, total[:, k], weight[:, k])
+            low[k], high[k] = estimate[k] - half, estimate[k] + half
+        else:
             levels = _levels(method, level, n_own, estimate[k], drawn, total[:, k], weight[:, k])
             # of draws themselves and outward, as some may be infinite: a selection that a model calls impossible
             low[k] = np.quantile(drawn, levels[0], method="lower")
@@ -334,6 +344,15 @@ def _drawn_counts(n: int, n_resamples: int, seed: int) -> np.ndarray:
 
 
 _kept_counts = lru_cache(maxsize=8)(_drawn_counts)
+
+
+def _student_half(level: float, total: np.ndarray, weight: np.ndarray) -> float:
+    """Half the width of Student's interval of a mean over individuals, by leaving out one at a time."""
+    own = weight > 0
+    n = int(np.count_nonzero(own))
+    left_out = (total.sum() - total[own]) / (weight.sum() - weight[own])
+    se = np.sqrt((n - 1) / n * np.sum((left_out - left_out.mean()) ** 2))
+    return float(special.stdtrit(n - 1, (1 + level) / 2) * se)
 
 
 def _levels(

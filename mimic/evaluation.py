@@ -251,7 +251,8 @@ def mean_choice_probability(
             part = np.flatnonzero(in_split & inside)
             sums = IndividualSums.of(values[part], individual[part])
             for weighting in weightings:
-                (predicted, *of_predicted), (seen, *of_seen) = _intervals(sums, weighting, options)
+                shares = np.clip(_intervals(sums, weighting, options), 0, 1)  # nor can an interval reach beyond
+                (predicted, *of_predicted), (seen, *of_seen) = shares
                 row = [model, split, weighting, len(sums.count), len(part), predicted, seen]
                 rows.append(row if method is None else [*row, *of_predicted, *of_seen, few_note(len(sums.count))])
     columns = ["model", "split", "weighting", "n_individuals", "n_decisions", "predicted", "observed"]
@@ -305,6 +306,8 @@ def _intervals(sums: IndividualSums, weighting: Weighting, options: Mapping[str,
 def _summary(sums: IndividualSums, n_decisions: int, weighting: Weighting, options: Mapping[str, Any]) -> list[object]:
     """The values of `GROUP_COLUMNS` from n_individuals on, then of `INTERVAL_COLUMNS`."""
     contrast, log_p, null, gain, p = _intervals(sums, weighting, options)
+    # an interval from few individuals may reach where no figure can be
+    contrast, log_p, null, p = np.maximum(contrast, 0), np.minimum(log_p, 0), np.minimum(null, 0), np.clip(p, 0, 1)
     table = np.array([contrast, log_p, gmp(log_p), gmp(null), gmp(gain), p])  # (figure, 3)
     n_individuals = len(sums.count)
     row: list[object] = [n_individuals, n_decisions, *table[:, 0].tolist()]

@@ -104,7 +104,7 @@ def rank_histogram(
         for weighting in weightings:
             share = mean_intervals(
                 hits, found.individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed
-            )
+            ).within(0, 1)
             for k in range(bins):
                 rows.append(
                     {
@@ -167,7 +167,7 @@ def rank_table(
         for weighting in weightings:
             mean = mean_intervals(
                 accuracy, found.individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed
-            )
+            ).within(0, 1)
             for k, rank in enumerate(ranks):
                 rows.append(
                     {
@@ -207,7 +207,9 @@ def ranking_figures(
     pairs = np.where(found.n_choices > 1, 1 - (above + (tied - 1) / 2) / others, np.nan)
     accuracy, null = _top(found, [1])
     concordance, top = (
-        mean_intervals(values, found.individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed)
+        mean_intervals(
+            values, found.individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed
+        ).within(0, 1)
         for values in (pairs, accuracy[:, 0])
     )
     boyce, low, high = _boyce(found, weighting, level=level, n_resamples=n_resamples, seed=seed)

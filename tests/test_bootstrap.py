@@ -45,7 +45,7 @@ def test_missing_values_take_no_part_in_the_mean_of_their_quantity() -> None:
     found = mean_intervals(values, np.array([0, 0, 1]))
     assert found.estimate.tolist() == [2.0, 6.0]
     assert np.isnan(found.low[0])  # only one individual has it
-    assert found.low[1] == 5.0
+    assert found.low[1] == pytest.approx(6 - 12.706 * 1.0, abs=0.01)  # two individuals, 5 and 7: t = 12.7
 
 
 def test_individuals_without_a_quantity_make_its_interval_no_narrower() -> None:
@@ -90,6 +90,26 @@ def test_expanded_interval_of_many_normal_individuals_is_that_of_student() -> No
     found = mean_intervals(values, np.arange(40), n_resamples=200_000)
     half = stats.t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
     assert (found.high[0] - found.low[0]) / 2 == pytest.approx(half, rel=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_too_few_individuals_for_resampling_have_the_interval_of_student(n: int) -> None:
+    # all resampled means of two animals lie between the two, and the truth in half of all studies outside
+    values = np.random.default_rng(n).normal(size=n)
+    found = mean_intervals(values, np.arange(n))
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    assert found.low[0] == pytest.approx(values.mean() - half)
+    assert found.high[0] == pytest.approx(values.mean() + half)
+    assert mean_intervals(values, np.arange(n), method="percentile").low[0] >= values.min()
+
+
+def test_intervals_of_three_individuals_cover_the_mean_of_the_population() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        found = mean_intervals(rng.normal(size=3), np.arange(3), n_resamples=50)
+        covered += bool(found.low[0] <= 0 <= found.high[0])
+    assert 0.92 <= covered / 400 <= 0.98  # binomial(400, .95): within with probability .99
 
 
 def test_bca_follows_the_skewness_that_percentiles_miss() -> None:

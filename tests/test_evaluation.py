@@ -633,8 +633,8 @@ def test_the_text_table_is_aligned_rounded_and_says_where_nothing_is() -> None:
         "all",
         "decision",
         *("2", "1,501", "1.7918", "-2.4833"),
-        *("8.35", "(8.33", "to", "100)"),  # of the animals a and b: a twice, or b twice, whose only choice is sure
-        *("33.4", "0.25", "(0.25", "to", "1)", "8.39"),
+        *("8.35", "(1.16e-06", "to", "100)"),  # Student's interval of two animals
+        *("33.4", "0.25", "(3.74e-05", "to", "1.67e+03)", "8.39"),
         *("few", "individuals"),
     ]
     assert b.split() == [
