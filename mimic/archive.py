@@ -91,7 +91,7 @@ def load_choices(path: str | Path, *, memory_map: bool = False) -> ChoiceSets:
     for file in (path / DECISIONS_FILE, path / CHOICES_FILE):
         if not file.is_file():
             raise FileNotFoundError(
-                f"no choice sets in {path}: {file.name} is missing. Give a folder made by save_choices."
+                f"no choice sets in {path}: {file.name} is missing. Give a folder made by save_choices, such as choices in that of a run."
             )
     decisions, offsets, selected = _read_decisions(path / DECISIONS_FILE)
     file, about = _open(path / CHOICES_FILE)

@@ -36,7 +36,7 @@ def chain_command(
     ] = None,
     behaviors: _BehaviorsOption = None,
     models: _ModelsOption = None,
-    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
     as_json: _JsonOption = False,
 ) -> None:
     """Where models gain over chance: ln p of stay or move, of the distance, and of the cell, adding up to the whole."""
@@ -78,7 +78,7 @@ def calibration_command(
     behaviors: _BehaviorsOption = None,
     models: _ModelsOption = None,
     bins: Annotated[int, typer.Option(min=1, help="Bins of the probability, and of each feature.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the intervals and simulations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals and simulations.")] = 0,
     as_json: _JsonOption = False,
 ) -> None:
     """Can predicted probabilities be believed: calibration error against chance, ranks, and shares by any feature."""

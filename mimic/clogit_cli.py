@@ -51,10 +51,11 @@ def clogit_command(
 
     columns = _columns(column)
     data = _read(table, columns)
-    if features is None and formula is None:
+    names = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
+    if not names and formula is None:
         raise ValueError(f"expected --features or --formula; {table} has {_names(data)}.")
     model = ConditionalLogitEstimator(
-        None if features is None else [name.strip() for name in features.split(",") if name.strip()],
+        names,
         formula=formula,
         cluster=cluster,
         offset=offset,

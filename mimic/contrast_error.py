@@ -183,7 +183,7 @@ def decisions_for_error(
     >>> decisions_for_error(cs, [0.1])["batch_decisions"].tolist()
     [11]
     """
-    if min(errors, default=0.0) <= 0:
+    if not all(0 < error < np.inf for error in list(errors) or [0.0]):
         raise ValueError(f"errors must be above 0, such as 0.01 for a percentage point; got {list(errors)}.")
     one = measure_stay(cs, batch_decisions=1, stay=stay)
     whole = measure_stay(cs, batch_decisions=_EVERYTHING, stay=stay)

@@ -84,13 +84,22 @@ def draw_contrast_spread(table: pd.DataFrame, ax: Axes | None = None, *, width_c
     if rows.empty:
         raise ValueError("expected batches smaller than all decisions; got none with an error. Give smaller ones.")
     ax = ax or new_figure(width_cm, 7.0).subplots()
-    ax.plot(rows["batch_decisions"], rows["error"], color=COLORS[0], label="by formula")
+    ax.plot(
+        rows["batch_decisions"],
+        rows["error"],
+        color=COLORS[0],
+        marker="_" if len(rows) == 1 else "",
+        label="by formula",
+    )
     drawn = rows[rows["error_drawn"].notna()]
     look: dict[str, Any] = {"color": COLORS[1], "marker": "o", "markersize": 4, "linestyle": "none"}
     ax.plot(drawn["batch_decisions"], drawn["error_drawn"], label="of batches drawn", **look)
     ax.set(xscale="log", yscale="log", xlabel="decisions in a batch", ylabel="error of the probability to stay")
     ax.set_xticks(rows["batch_decisions"], [f"{n:,}" for n in rows["batch_decisions"]])
     low, high = ax.get_ylim()
+    if high < 4 * low:  # of one batch, or of batches with about the same error
+        low, high = np.sqrt(low * high) * np.array([0.5, 2.0])
+        ax.set_ylim(low, high)
     ticks = [t for k in range(-6, 1) for t in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if low <= t <= high]
     ax.set_yticks(ticks, [f"{100 * t:g} %" for t in ticks])
     ax.minorticks_off()

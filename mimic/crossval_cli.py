@@ -160,7 +160,8 @@ def _plan(
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"])
-        raise ValueError(f"{place}{first['msg'].removeprefix('Value error, ')}") from None
+        came = f"; got {first['input']}" if first["loc"] else ""
+        raise ValueError(f"{place}{first['msg'].removeprefix('Value error, ').rstrip('.')}{came}.") from None
     configuration = load_configuration(file)
     return {configuration.name: (_only(configuration, models), scheme)}, {configuration.name: None}
 

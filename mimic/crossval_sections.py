@@ -49,7 +49,7 @@ class SchemeConfig(Strict):
             raise ValueError(f"expected one of folds, leave_out and time_blocks; got {' and '.join(given)}.")
         idle = [n for n in (_OF_ANIMALS if self.time_blocks else _NEEDS_BLOCKS) if n in self.model_fields_set]
         if idle:
-            why = "blocks of time have nothing random" if self.time_blocks else "only blocks of time have them"
+            why = "blocks of time have nothing random" if self.time_blocks else "only blocks of time use this"
             raise ValueError(f"{', '.join(idle)} cannot serve here: {why}.")
         return self
 

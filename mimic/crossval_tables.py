@@ -127,6 +127,7 @@ def summary_table(
     for model in models:
         log_p, null = decisions[model].to_numpy(), decisions[NULL].to_numpy()
         found = mean_intervals(np.column_stack([log_p, log_p - null]), codes, level=level)
+        found = found.within(-np.inf, np.array([0.0, np.inf]))
         ends = {"": found.estimate, "_low": found.low, "_high": found.high}
         own = scores[scores["model"] == model]
         of_split = own["log_probability"]
@@ -214,6 +215,8 @@ def _format_study(study: str, summary: pd.DataFrame, differences: pd.DataFrame) 
             "optimism": ["-" if np.isnan(x) else f"{x:+.4f}" for x in summary["optimism"]],
         }
     )
+    shown.iloc[:, 1:] = " " + shown.iloc[:, 1:]
+    shown.columns = [name if name == "model" else f" {name}" for name in shown]
     lines = [title, shown.to_string(index=False)]
     if len(differences):
         table = differences.assign(**_EMPTY)

@@ -13,7 +13,7 @@ from mimic.conditional_logit import ConditionalLogit, fit_conditional_logit
 from mimic.contrasts import Weighting, decision_weights
 from mimic.formula import Coding, Formula, parse_formula
 from mimic.probability import grouped_log_softmax, selected_log_probability, weighted_mean
-from mimic.schema import CHOICE, DECISION, INDIVIDUAL, SELECTED, ChoiceSets, require_columns
+from mimic.schema import CHOICE, DECISION, INDIVIDUAL, SELECTED, ChoiceSets, examples, require_columns
 from mimic.tables import from_table
 
 __all__ = ["ConditionalLogitEstimator"]
@@ -249,13 +249,17 @@ class _Given:
         known = {**self.cs.features, **(self.columns or {})}
         if name not in known:
             raise ValueError(f"unknown {what} {name}; known are {', '.join(known) or 'none'}.")
+        _check_numbers(known[name], f"{what} {name}")
         return known[name]
 
     def of_decisions(self, name: str, what: str) -> np.ndarray:
         """A decision column: (decision,)."""
         cs = self.cs
         if name in cs.decisions:
-            return cs.decisions[name].to_numpy()
+            values = cs.decisions[name].to_numpy()
+            if what == "weights":
+                _check_numbers(values, f"weights column {name}")
+            return values
         known = {**cs.features, **(self.columns or {})}
         if name not in known:
             columns = ", ".join(map(str, cs.decisions.columns))
@@ -282,6 +286,8 @@ def _read(table: pd.DataFrame, names: Sequence[str], columns: Mapping[str, str],
     there = {name: theirs for name, theirs in there.items() if theirs in table}
     numeric = [name for name, theirs in there.items() if pd.api.types.is_numeric_dtype(table[theirs].dtype)]
     number = np.arange(len(table))
+    if len(table):  # before columns of our own are beside those of the user
+        require_columns(list(map(str, table.columns)), _keys(table, columns, allow_unknown), where="choice table")
     cs = from_table(
         table.assign(**{_ROW[0]: number // _PART, _ROW[1]: number % _PART}),
         features=[*numeric, *_ROW],
@@ -298,3 +304,22 @@ def _read(table: pd.DataFrame, names: Sequence[str], columns: Mapping[str, str],
     found = {name: table[theirs].to_numpy()[rows] for name, theirs in there.items()}
     cs = ChoiceSets(cs.decisions, cs.offsets, cs.choice, cs.selected, kept)
     return _Given(cs, found, rows)
+
+
+def _check_numbers(values: np.ndarray, what: str) -> None:
+    """Refuse a column that holds text."""
+    column = pd.Series(values)
+    text = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+    if len(text):
+        raise ValueError(
+            f"the {what} must hold numbers; got {examples(text.unique().tolist())}. Turn text into numbers, such as 0 "
+            "and 1, first."
+        )
+
+
+def _keys(table: pd.DataFrame, columns: Mapping[str, str], allow_unknown: bool) -> list[str]:
+    """The table's names of the columns that every long table has."""
+    wanted = [key for key in _KEYS if key != SELECTED or not allow_unknown]
+    aliases = {key: "_" + key if "_" + key in table and key not in table else key for key in wanted}
+    named = [columns.get(key, columns.get("_" + key, aliases[key])) for key in wanted]
+    return list(dict.fromkeys([*named, *columns.values()]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from mimic.answers import answer
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 __all__ = ["chosen_models", "compare_command", "evaluate_command", "named_groups"]
 
@@ -23,6 +24,9 @@ MethodOption = Annotated[str, typer.Option(help="Of the intervals: expanded, per
 LevelOption = Annotated[float, typer.Option(help="Of the intervals.")]
 ResamplesOption = Annotated[int, typer.Option(min=1, help="How often individuals are drawn anew.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of these draws.")]
+
+_BLOCK = ("split", "choice_group", "weighting")  # told above the rows that share them: a line has 160 characters
+_TOO_WIDE = ("mean_probability",)  # JSON has it
 
 
 def evaluate_command(
@@ -52,7 +56,11 @@ def evaluate_command(
         n_resamples=resamples,
         seed=seed,
     )
-    answer({"run": str(run), "evaluation": table.to_dict(orient="records")}, as_json, lambda: format_groups(table))
+    answer(
+        {"run": str(run), "evaluation": table.to_dict(orient="records")},
+        as_json,
+        lambda: _blocks(table, format_groups, _TOO_WIDE),
+    )
 
 
 def compare_command(
@@ -88,7 +96,22 @@ def compare_command(
         n_resamples=resamples,
         seed=seed,
     )
-    answer({"run": str(run), "comparison": table.to_dict(orient="records")}, as_json, lambda: format_comparison(table))
+    answer(
+        {"run": str(run), "comparison": table.to_dict(orient="records")},
+        as_json,
+        lambda: _blocks(table, format_comparison),
+    )
+
+
+def _blocks(table: pd.DataFrame, form: Callable[..., str], leave_out: Sequence[str] = ()) -> str:
+    """The rows of each split, choice group and weighting under a title of their own."""
+    parts = [
+        ", ".join(f"{name} {value}" for name, value in zip(_BLOCK, values, strict=True))
+        + "\n"
+        + form(part, leave_out=[*_BLOCK, *leave_out])
+        for values, part in table.groupby(list(_BLOCK), sort=False)
+    ]
+    return "\n\n".join(parts)
 
 
 def chosen_models(run: Path, log_odds: Mapping[str, np.ndarray], models: Sequence[str] | None) -> dict[str, np.ndarray]:

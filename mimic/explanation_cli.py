@@ -22,6 +22,16 @@ explain_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Explain the models of a run: who, where, by what, and how sure."
 )
 
+
+def _writable(out: Path | None) -> Path | None:
+    """The folder, or an error before any work is done."""
+    if out is not None:
+        from mimic.explanation_runs import check_folder
+
+        check_folder(out)
+    return out
+
+
 RunArgument = Annotated[Path, typer.Argument(help="The folder of a run.")]
 ModelOption = Annotated[
     list[str] | None, typer.Option("--model", help="Only this model; may be repeated. By default the last of the run.")
@@ -31,10 +41,12 @@ SplitOption = Annotated[
 ]
 ValidationOption = Annotated[str, typer.Option("--split", help="Decisions of this split: train, validation or all.")]
 ChoicesOption = Annotated[str, typer.Option("--choices", help='Only these choices, "distance_km > 0".')]
-OutOption = Annotated[Path | None, typer.Option(help="Folder for CSV files and figures; made where it is not.")]
+OutOption = Annotated[
+    Path | None, typer.Option(callback=_writable, help="Folder for CSV files and figures; made where it is not.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")]
 RefitsOption = Annotated[
     int,
     typer.Option(
@@ -127,6 +139,8 @@ def response_command(
 
     from mimic.explanation_runs import anchor_refits, drawn, fit_anchor, load_models, write_files
 
+    if reference is not None and kind is not ResponseKind.log_rss:
+        raise ValueError("--reference is that of --kind log_rss; give both, such as --kind log_rss --reference 8.")
     cs, models = load_models(run, model, split)
     from mimic.points import differs_within
     from mimic.responses import response
@@ -202,8 +216,15 @@ def surface_command(
     def text() -> str:
         wide = table.assign(log_odds=table["log_odds"].where(table["has_data"]))
         wide = wide.pivot(index="y", columns="x", values="log_odds").iloc[::-1]
-        head = f"log-odds of {name}, nats, {feature_y} down and {feature_x} across; NaN where there are no data:"
-        return "\n".join([head, wide.to_string(float_format="{:.2f}".format), *_wrote(files)])
+        head = f"log-odds of {name}, nats, {feature_y} down and {feature_x} across; - where there are no data:"
+        cells = [["", *map("{:.4g}".format, wide.columns)]]
+        cells += [
+            [f"{y:.4g}", *("-" if v != v else f"{v:.2f}" for v in row)]
+            for y, row in zip(wide.index, wide.to_numpy(), strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(map(str.rjust, line, widths)) for line in cells]
+        return "\n".join([head, *lines, *_wrote(files)])
 
     answer({"run": str(run), "model": name, "surface": _records(table), "files": files}, as_json, text)
 
@@ -272,6 +293,8 @@ def importance_command(
         table = importance.drop_one(fit, cs, anchor.features, name="conditional logit", **groups)
     else:
         table = importance.permutation_importance(models, cs, n_repeats=n_repeats, seed=seed, **groups)
+    if not table["n_decisions"].any():
+        raise ValueError(f"no decisions of split {split} are in behaviors {behaviors!r} and choices {choices!r}.")
     table = table.assign(split=split)
     key = "importance_drop_one" if drop_one else "importance"
     files = write_files(out, {key: table}, {key: drawn("draw_importance", table)}, overwrite=overwrite)
@@ -295,8 +318,10 @@ def leaks_command(
     """Tell which features give the individual or the place away."""
     from mimic.explanation_runs import write_files
     from mimic.leaks import leak_table
+    from mimic.runs import load_summary
     from mimic.tables import load_choices
 
+    load_summary(run)
     table = leak_table(load_choices(run / "choices"), features or None, seed=seed)
     files = write_files(out, {"leaks": table}, {}, overwrite=overwrite)
     shown = ["feature", "target", "score", "chance", "ratio", "verdict"]
@@ -323,8 +348,10 @@ def contrasts_command(
     """Show how an error of the contrasts becomes an error of the probability to stay, and the batch it takes."""
     from mimic.contrast_error import contrast_curve, contrast_spread, decisions_for_error
     from mimic.explanation_runs import decisions_of, drawn, write_files
+    from mimic.runs import load_summary
     from mimic.tables import load_choices
 
+    load_summary(run)
     cs = load_choices(run / "choices")
     cs = decisions_of(cs, "train") if "split" in cs.decisions else cs
     spread = contrast_spread(cs, seed=seed, **({"batch_decisions": batch} if batch else {}))  # type: ignore[arg-type]

@@ -50,6 +50,7 @@ _KINDS = {
 }
 _FEW_VALUES = 5
 _MOST_LABELS = 40
+_LONG_LABEL = 56  # characters that an axis label has room for
 _ZERO: dict[str, Any] = {"color": "0.55", "linewidth": 0.6, "zorder": 0.5}
 
 
@@ -83,7 +84,8 @@ def draw_response(
     features = table["feature"].unique()
     if len(features) != 1:
         raise ValueError(f"expected the curves of one feature; got {', '.join(map(str, features)) or 'none'}.")
-    ax = ax or new_figure(width_cm, 7.5).subplots()
+    n_lines = table["model"].nunique() if "model" in table else 1
+    ax = ax or new_figure(width_cm, 7.5 + 0.4 * max(0, n_lines - 4)).subplots()
     keys = ["model", "kind"] if "model" in table else ["kind"]
     curves = {tuple(map(str, np.atleast_1d(np.array(k, dtype=object)))): c for k, c in table.groupby(keys, sort=False)}
     names = list(dict.fromkeys(key[0] for key in curves))
@@ -153,7 +155,8 @@ def draw_surface(
     legend_below(ax, handles, gap_pt=32)
     for axis, grid in ((ax.xaxis, x), (ax.yaxis, y)):
         if len(grid) <= _FEW_VALUES:
-            axis.set_ticks(grid, [f"{v:g}" for v in grid])
+            ticks = _apart(grid)
+            axis.set_ticks(ticks, [f"{v:.3g}" for v in ticks])
     return ax
 
 
@@ -275,8 +278,11 @@ def draw_exemplars(
         ax.set_ylabel(f"{rows['by'].iloc[0]}, by rank")
     ax.tick_params(axis="y", length=0)
     first = rows.iloc[0]
-    ax.set_xlabel(f"mean ln p({first['model']}) - ln p({first['other']}), nats")
-    set_wrapped_title(ax, f"by {first['by']}, {first['split']}")
+    title, label = f"by {first['by']}, {first['split']}", f"mean ln p({first['model']}) - ln p({first['other']}), nats"
+    if len(label) > _LONG_LABEL:
+        title, label = f"{title}: A = {first['model']}, B = {first['other']}", "mean ln p(A) - ln p(B), nats"
+    ax.set_xlabel(label)
+    set_wrapped_title(ax, title)
     if color_by and len(known) <= MAX_LEGEND:
         legend_below(ax, [Patch(color=palette[v], label=v) for v in known], gap_pt=32)
     sns.despine(ax=ax, left=True)
@@ -369,6 +375,15 @@ def _draw_rug(ax: Axes, rug: np.ndarray, grid: np.ndarray) -> None:
 def _edges(centers: np.ndarray) -> np.ndarray:
     """Edges halfway between values; the first and last value are edges too, as nothing is known beyond them."""
     return np.concatenate([centers[:1], (centers[1:] + centers[:-1]) / 2, centers[-1:]])
+
+
+def _apart(values: np.ndarray) -> list[float]:
+    """Those of sorted values whose labels do not overlap: an eighth of the axis apart."""
+    kept = [float(values[0])]
+    for value in map(float, values[1:]):
+        if value - kept[-1] >= (values[-1] - values[0]) / 8:
+            kept.append(value)
+    return kept
 
 
 def _axis_label(feature: str, unit: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from mimic.schema import TRAIN, ChoiceSets
 __all__ = [
     "anchor_refits",
     "anchor_weighting",
+    "check_folder",
     "decisions_of",
     "drawn",
     "exemplar_figures",
@@ -129,6 +132,22 @@ def _load_model(run: Path, name: str, saved: Sequence[str]) -> Model:
     return load_model(run / "models" / f"{name}.keras")
 
 
+def check_folder(out: Path | None) -> None:
+    """Refuse a folder that files cannot be written to, before any work is done.
+
+    Raises
+    ------
+    NotADirectoryError, PermissionError
+    """
+    if out is None:
+        return
+    nearest = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{out} cannot be a folder of files: {nearest} is a file; choose another --out.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write in {nearest}; choose another --out.")
+
+
 def write_files(
     out: Path | None,
     tables: Mapping[str, pd.DataFrame],
@@ -138,32 +157,42 @@ def write_files(
 ) -> list[str]:
     """Write tables as CSV and figures, drawn when they are written, as PNG; their paths.
 
-    Each file is written under a temporary name and renamed. Without a folder nothing is drawn or written.
+    What no file name should hold, such as the slash of a feature, becomes "_". Files take their names when all of
+    them are written. Without a folder nothing is drawn or written.
 
     Raises
     ------
     FileExistsError
         If a file is there and may not be replaced; nothing is written then.
+    OSError
+        As `check_folder`.
     """
     if out is None:
         return []
-    paths = [out / f"{name}.csv" for name in tables] + [out / f"{name}.png" for name in figures]
+    check_folder(out)
+    paths = [out / f"{_file_name(name)}.csv" for name in tables]
+    paths += [out / f"{_file_name(name)}.png" for name in figures]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"two files would be {max(paths, key=paths.count).name}; ask for one of them at a time.")
     there = [path.name for path in paths if path.exists()]
     if there and not overwrite:
         raise FileExistsError(f"{', '.join(there)} exist in {out}; choose another --out or add --overwrite.")
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        temporary = out / f".{name}.{os.getpid()}.csv"
-        try:
-            table.to_csv(temporary, index=False)
-            os.replace(temporary, out / f"{name}.csv")
-        finally:
-            temporary.unlink(missing_ok=True)
-    if figures:
-        from mimic.figures import save_figure
+    try:
+        with tempfile.TemporaryDirectory(prefix=".partial", dir=out) as partial:
+            for name, table in tables.items():
+                table.to_csv(Path(partial) / f"{_file_name(name)}.csv", index=False)
+            if figures:
+                from mimic.figures import save_figure
 
-        for name, draw in figures.items():
-            save_figure(draw(), out / f"{name}.png")
+                for name, draw in figures.items():
+                    save_figure(draw(), Path(partial) / f"{_file_name(name)}.png")
+            for path in paths:
+                os.replace(Path(partial) / path.name, path)
+    finally:
+        if made and not any(out.iterdir()):
+            out.rmdir()
     return [str(path) for path in paths]
 
 
@@ -197,6 +226,10 @@ def exemplar_figures(
             name = f"individual {who}: {title}"
             figures[f"exemplar_map_{side}"] = drawn("draw_exemplar_map", tracks, title=name)
     return ""
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.,()+-]+", "_", name)
 
 
 def drawn(function: str, table: pd.DataFrame, **options: Any) -> Callable[[], Any]:

@@ -32,6 +32,7 @@ POWER_COLUMNS = [
 ]
 _FEATURES = ("stay", "distance_km", "heading_sin", "heading_cos", "covariate", "irrelevant")
 _TESTED = {"heading": "heading_sin", "covariate": "covariate", "irrelevant": "irrelevant"}
+_LARGEST_TILT = 0.48  # of mimic.worlds: a heading beyond it is nearly certain
 _PERIMETER = (-147.5, 54.0, 100.0)  # a disk some 160 km east of where the animals of the default world start
 
 
@@ -344,5 +345,11 @@ def _check(
         raise ValueError(f"expected numbers of individuals >= 2, the clusters, and numbers of days >= 1; got {got}.")
     if sd < 0 or n_studies < 1 or not 0 < alpha < 1:
         raise ValueError(f"expected sd >= 0, n_studies >= 1 and 0 < alpha < 1; got {sd}, {n_studies} and {alpha}.")
+    if effect == "heading" and not abs(size) <= _LARGEST_TILT:
+        raise ValueError(
+            f"size of a heading is a tilt between -{_LARGEST_TILT} and {_LARGEST_TILT}, such as 0.01; got {size}."
+        )
+    if effect == "covariate" and not np.isfinite(size):
+        raise ValueError(f"size of a covariate is in nats a standard deviation, such as 0.2; got {size}.")
     if effect == "perimeter" and not 0 < size < 1:
         raise ValueError(f"size of a perimeter is a probability between 0 and 1, such as 0.01; got {size}.")

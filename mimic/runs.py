@@ -200,10 +200,15 @@ def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
     ------
     FileNotFoundError
         If the folder is no run folder, or one of choice sets alone.
+    ValueError
+        If its log-odds are damaged.
     """
     load_summary(folder)
     if not (folder / "log_odds.parquet").is_file():
         raise FileNotFoundError(f"{folder} holds choice sets without models; give the --out of a mimic run.")
     choice_sets = load_choices(folder / "choices")
-    table = pd.read_parquet(folder / "log_odds.parquet")
+    try:
+        table = pd.read_parquet(folder / "log_odds.parquet")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{folder / 'log_odds.parquet'} is damaged; run the experiment again ({error}).") from error
     return choice_sets, {str(name): table[name].to_numpy(dtype=np.float64) for name in table}

@@ -95,13 +95,15 @@ def log_rss(
         return (phi[0] - phi[1]).T
 
     found = curve_interval(several, refits, difference, level)
+    with np.errstate(over="ignore"):  # odds beyond all numbers are infinite
+        rss = np.exp(found.estimate)
     return pd.DataFrame(
         {
             "pair": np.arange(pairs[0]),
             "log_rss": found.estimate,
             "log_rss_low": found.low,
             "log_rss_high": found.high,
-            "rss": np.exp(found.estimate),
+            "rss": rss,
             "interval": found.interval,
             "n_draws": found.n_draws,
         }
@@ -143,6 +145,8 @@ def log_rss_curve(
     check_own_response(several, cs, feature)
     values = cs.features[feature]
     where = feature_grid(values, n_grid, given=grid)
+    if reference is not None and not np.isfinite(reference):
+        raise ValueError(f"the reference of {feature} must be a finite number; got {reference}.")
     zero = mean_choice(cs, several[0])[feature] if reference is None else float(np.float32(reference))
     table = log_rss(
         several, cs, {feature: where}, {feature: zero}, at=at, refits=refits, individual=individual, level=level

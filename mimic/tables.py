@@ -227,7 +227,8 @@ def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if (codes < 0).any():
         bad = np.flatnonzero(codes < 0)
         raise ValueError(
-            f"{column.name} is missing in {len(bad)} rows (rows {examples(bad[:6])}); every row needs one."
+            f"{column.name} is missing in {len(bad)} rows (rows {examples(bad[:6])}); every row needs one. "
+            "In CSV an empty field is missing, and so are the names NA, nan, null and None."
         )
     return codes.astype(np.int64), np.asarray(distinct)
 

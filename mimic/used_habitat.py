@@ -12,7 +12,7 @@ from mimic.bootstrap import Intervals, few_note, mean_intervals
 from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING
 from mimic.predicted import GROUP_KEYS, Predicted, predictions
-from mimic.schema import ChoiceSets, require_columns
+from mimic.schema import ChoiceSets
 
 __all__ = ["SHARE_COLUMNS", "feature_shares", "format_shares"]
 
@@ -121,7 +121,7 @@ def feature_shares(
             both = np.concatenate([hits, mass - hits], axis=1)  # (decision, 2 x bin)
             mean = mean_intervals(
                 both, found.individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed
-            )
+            ).within(np.repeat([0.0, -1.0], n_bins), 1.0)
             values = cs.features[name][found.rows]
             for k in np.unique(bin_of_row):
                 inside = values[bin_of_row == k]
@@ -174,7 +174,9 @@ def _named(name: str, intervals: Intervals, k: int) -> dict[str, float]:
 
 
 def _check(cs: ChoiceSets, features: Sequence[str], bins: int | Mapping[str, Sequence[float]], n: int) -> None:
-    require_columns(list(cs.features), list(features), where="features")
+    unknown = [name for name in features if name not in cs.features]
+    if unknown:
+        raise ValueError(f"unknown feature {', '.join(unknown)}; known are {', '.join(cs.features)}.")
     same = [name for name in features if cs.info[name].role == "decision"]
     if same:
         raise ValueError(

@@ -318,7 +318,7 @@ def test_text_tells_chance_from_error() -> None:
         (lambda m, cs: calibration_summary(m, cs, n_simulations=0), "n_simulations must be 1 or more"),
         (lambda m, cs: rank_histogram(m, cs, bins=0), "bins must be 1 or more"),
         (lambda m, cs: rank_table(m, cs, ranks=[0]), "ranks must be 1 or more"),
-        (lambda m, cs: feature_shares(m, cs, ["depth"]), "expected the column depth"),
+        (lambda m, cs: feature_shares(m, cs, ["depth"]), "unknown feature depth; known are"),
         (lambda m, cs: feature_shares(m, cs, ["deep"], bins={"deep": [1, 0]}), "edges of deep must ascend"),
         (lambda m, cs: feature_shares(m, cs, ["deep"], bins=0), "bins must be 1 or more"),
         (lambda m, cs: feature_shares(m, cs, ["deep"], n_simulations=0), "n_simulations must be 1"),

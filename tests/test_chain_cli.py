@@ -132,7 +132,7 @@ def test_calibration_as_json_has_all_tables_by_group(run: Path, command: Callabl
         (["chain", "--stage", "go"], "expected --stage"),
         (["chain", "--stage", "go: near=distance_km <= 20"], "stage 'go' leaves"),
         (["calibration", "--models", "best"], "has no model best"),
-        (["calibration", "--by", "depth"], "expected the column depth"),
+        (["calibration", "--by", "depth"], "unknown feature depth; known are distance_km, deep"),
         (["calibration", "--behaviors", "a=3"], "to compare a column, write a == 3"),
     ],
 )
@@ -154,3 +154,11 @@ def test_stages_are_read_from_text() -> None:
         parse_stages(["a: b=c > 1", "a: b=c > 1"])
     with pytest.raises(ValueError, match="the stage a has a class twice: b, b"):
         parse_stages(["a: b=c > 1; b=c <= 1"])
+
+
+def test_negative_seed_is_refused_by_name(run: Path) -> None:
+    app = typer.Typer()
+    app.command("chain")(chain_command)
+    done = CliRunner().invoke(app, [str(run), "--seed", "-1"])
+    assert done.exit_code == 2
+    assert "'--seed'" in done.stderr

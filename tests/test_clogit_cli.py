@@ -165,12 +165,17 @@ def test_individuals_stay_text(tmp_path: Path) -> None:
         (("--features", "x", "--weighting", "animal"), '"individual" or "decision"; got \'animal\''),
         (("--features", "x", "--column", "individual"), "--column expects OURS=THEIRS, such as individual=fish_id"),
         (("--formula", "x +"), "a term is missing"),
+        (("--features", " , "), "expected --features or --formula"),
+        (("--features", "x,site"), "feature site must hold numbers; got s0, s1"),
+        (("--features", "x", "--weights", "site"), "weights column site must hold numbers; got s0, s1"),
+        (("--features", "x", "--column", "selected=taken"), r"expected the column taken; got .*, minus_ln_q, site\."),
     ],
 )
 def test_wrong_options_are_one_clear_error(
     tmp_path: Path, clogit: Clogit, options: tuple[str, ...], message: str
 ) -> None:
-    table().to_csv(tmp_path / "fish.csv", index=False)
+    rows = table()
+    rows.assign(site="s" + (rows["decision"] % 2).astype(str)).to_csv(tmp_path / "fish.csv", index=False)
     with pytest.raises(ValueError, match=message):
         clogit(tmp_path / "fish.csv", *options)
 
@@ -234,3 +239,17 @@ def test_averages_over_individuals_are_printed_and_in_json(
     assert found["averages"][0]["estimate"] == pytest.approx(found["coef"]["depth"])
     code, _, err = mimic("clogit", tmp_path / "t.csv", "--features", "depth", "--average", "--weights", "choice")
     assert (code, "--average fits individuals one by one" in err) == (2, True)
+
+
+def test_animal_that_csv_takes_for_missing_is_refused_with_the_reason(tmp_path: Path, clogit: Clogit) -> None:
+    table().replace({"individual": {"001": "NA"}}).to_csv(tmp_path / "fish.csv", index=False)
+    with pytest.raises(
+        ValueError, match="individual is missing in 120 rows .* so are the names NA, nan, null and None"
+    ):
+        clogit(tmp_path / "fish.csv", "--features", "x")
+
+
+def test_columns_of_our_own_are_not_among_those_of_the_user(tmp_path: Path, clogit: Clogit) -> None:
+    table().drop(columns="selected").to_csv(tmp_path / "fish.csv", index=False)
+    with pytest.raises(ValueError, match=r"expected the column selected; got individual, .*, minus_ln_q\."):
+        clogit(tmp_path / "fish.csv", "--features", "x")

@@ -41,6 +41,10 @@ def test_spread_is_a_line_and_the_points_of_batches_drawn() -> None:
     assert np.asarray(line.get_ydata()).tolist() == table["error"].tolist()[:2]  # all 200 have no error
     assert np.asarray(points.get_ydata()).tolist() == table["error_drawn"].tolist()[:2]
     assert all(label.get_text().endswith(" %") for label in ax.get_yticklabels())
+    one = draw_contrast_spread(table.iloc[:1])
+    low, high = one.get_ylim()
+    assert low < table["error"].iloc[0] < high
+    assert one.get_yticklabels()
 
 
 def test_spread_without_an_error_is_refused() -> None:

@@ -146,6 +146,32 @@ def test_wrong_wishes_are_named(explain: Explain) -> None:
         explain("exemplars", "--color-by", "colony")
     with pytest.raises(ValueError, match="it has no depth_m"):
         explain("response", "depth_m")
+    with pytest.raises(ValueError, match="--reference is that of --kind log_rss"):
+        explain("response", "sst", "--reference", 8)
+    with pytest.raises(ValueError, match="the reference of sst must be a finite number; got nan"):
+        explain("response", "sst", "--kind", "log_rss", "--reference", "nan")
+    with pytest.raises(ValueError, match="no decisions of split validation are in behaviors 'month == 1'"):
+        explain("importance", "--behaviors", "month == 1")
+    with pytest.raises(ValueError, match="errors must be above 0"):
+        explain("contrasts", "--error", "nan")
+
+
+def test_what_is_no_run_folder_is_called_so(tmp_path: Path) -> None:
+    for command in ("leaks", "contrasts"):
+        with pytest.raises(FileNotFoundError, match="is no run folder"):
+            CliRunner().invoke(explain_app, [command, str(tmp_path)], catch_exceptions=False)
+
+
+def test_folder_that_cannot_be_written_is_refused_first(explain: Explain, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "sub"):
+        with pytest.raises(NotADirectoryError, match="file is a file; choose another --out"):
+            explain("leaks", "--out", out)
+
+
+def test_surface_fits_the_terminal(explain: Explain) -> None:
+    text = explain("surface", "sst", "distance_km", "--model", "conditional_logit")
+    assert max(map(len, text.splitlines())) <= 160
 
 
 def test_importing_the_commands_loads_nothing_heavy() -> None:

@@ -168,3 +168,20 @@ def test_map_of_an_exemplar_is_named_after_it() -> None:
     phi = {"m": linear(distance_km=-0.01).log_odds(cs), "null": np.zeros(cs.n_rows)}
     ax = draw_exemplar_map(difference_map_table(phi, cs, "m", "null", individual="b"))
     assert ax.get_title(loc="left") == "individual b"
+
+
+def test_long_model_names_are_told_in_the_title_of_exemplars() -> None:
+    cs = world(n_individuals=4)
+    long = "a_network_with_everything_that_is_known"
+    table = exemplars({long: linear(a=1.0).log_odds(cs), "other": np.zeros(cs.n_rows)}, cs, long, "other", n=2)
+    ax = draw_exemplars(table)
+    assert ax.get_xlabel() == "mean ln p(A) - ln p(B), nats"
+    assert f"A = {long}, B = other" in " ".join(ax.get_title(loc="left").split())
+
+
+def test_labels_of_a_coarse_surface_do_not_overlap() -> None:
+    cs = world(n_individuals=4)
+    table = odds_surface(linear(a=1.0, b=1.0), cs, "a", "b", n_grid=5)
+    close = table.assign(x=table["x"].rank(method="dense").map({1: -3.2, 2: 0.0, 3: 0.1, 4: 0.2, 5: 2.9}))
+    ax = draw_surface(close)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["-3.2", "0", "2.9"]

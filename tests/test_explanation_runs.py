@@ -58,6 +58,24 @@ def test_a_table_that_fails_leaves_no_piece_of_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_figure_that_fails_leaves_no_file_and_no_folder(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise ValueError("nothing to draw")
+
+    with pytest.raises(ValueError, match="nothing to draw"):
+        write_files(tmp_path / "new", {"t": pd.DataFrame({"x": [1]})}, {"f": broken}, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_name_is_written_all_the_same(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [1]})
+    (path,) = write_files(tmp_path, {"response_depth/width (m)": table}, {}, overwrite=False)
+    assert path == str(tmp_path / "response_depth_width_(m).csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["response_depth_width_(m).csv"]
+    with pytest.raises(ValueError, match="two files would be a_b.csv"):
+        write_files(tmp_path, {"a/b": table, "a b": table}, {}, overwrite=False)
+
+
 def test_figure_is_drawn_by_the_module_that_has_it() -> None:
     from mimic.contrast_error import contrast_curve
 

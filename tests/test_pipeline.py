@@ -67,6 +67,12 @@ def test_run_makes_a_whole_folder_and_its_numbers_agree_with_each_other(study: S
     told = differences.query("model == 'environment' and other == 'distance' and behavior_group == 'all'")
     told = told.query("choice_group == 'all'")
     np.testing.assert_allclose(row["difference_low"].astype(float), told["difference_low"])
+    code, text, err = mimic("compare", out, "environment", "distance")
+    assert code == 0, err
+    assert text.startswith("split train, choice_group all, weighting individual\nmodel  ")
+    code, text, err = mimic("evaluate", out)
+    assert max(map(len, text.splitlines())) <= 170  # a title tells what the rows below it share
+    assert text.count("split validation, choice_group move, weighting decision\n") == 1
     code, _, err = mimic("compare", out, "environment")
     assert (code, "give two models" in err) == (2, True)
     code, _, err = mimic("compare", out, "environment", "enviroment")

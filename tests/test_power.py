@@ -182,7 +182,7 @@ def test_summary_of_studies_worked_out_by_hand(monkeypatch: pytest.MonkeyPatch) 
         ({"days": []}, "got 5 and none"),
         ({"sd": -1.0}, "expected sd >= 0"),
         ({"alpha": 5.0}, "0 < alpha < 1"),
-        ({"size": 51.0}, "share must lie in"),
+        ({"size": 51.0}, "size of a heading is a tilt between"),
         ({"effect": "perimeter", "size": 0.0}, "probability between 0 and 1"),
     ],
 )

@@ -88,6 +88,8 @@ def test_every_effect_has_a_size_of_its_own(effect: str) -> None:
         (("--effect", "season"), "effect must be heading, covariate, irrelevant, perimeter; got 'season'"),
         (("--power", 80), "--power must lie between 0 and 1"),
         (("--individuals", 1), "individuals >= 2"),
+        (("--size", 2), "size of a heading is a tilt between -0.48 and 0.48, such as 0.01; got 2"),
+        (("--effect", "covariate", "--size", "nan"), "size of a covariate is in nats a standard deviation"),
     ],
 )
 def test_what_it_cannot_answer_is_refused(arguments: tuple[object, ...], message: str) -> None:
