@@ -75,8 +75,8 @@ def test_run_makes_a_whole_folder_and_its_numbers_agree_with_each_other(study: S
     assert text.count("split validation, choice_group move, weighting decision\n") == 1
     code, _, err = mimic("compare", out, "environment")
     assert (code, "give two models" in err) == (2, True)
-    code, _, err = mimic("compare", out, "environment", "enviroment")
-    assert (code, "has no model enviroment; it has none, distance" in err) == (2, True)
+    code, _, err = mimic("compare", out, "environment", "environmental")
+    assert (code, "has no model environmental; it has none, distance" in err) == (2, True)
 
     code, text, err = mimic(
         "evaluate", out, "--choices", "far=distance_km > 50", "--choices", "all", "--behaviors", "month == 6", "--json"
