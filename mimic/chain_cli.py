@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mimic.answers import answer
 from mimic.evaluation_cli import chosen_models, named_groups
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from mimic.schema import ChoiceSets
 
 __all__ = ["calibration_command", "chain_command", "parse_stages"]
 
@@ -69,6 +75,13 @@ def calibration_command(
         list[str] | None,
         typer.Option(help="Feature whose observed and predicted shares to show; may be repeated."),
     ] = None,
+    wins: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Features by whose bins contrasts are compared: observed and predicted win rates, and the ideal "
+            "losses of these features; may be repeated."
+        ),
+    ] = None,
     choices: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,13 +112,44 @@ def calibration_command(
     found = {"calibration": calibration_summary(chosen, choice_sets, bins=bins, **shared)}
     if by:
         found["shares"] = feature_shares(chosen, choice_sets, by, bins=bins, **shared)
+    if wins:
+        found |= _wins(chosen, choice_sets, wins)
     if as_json:
         found["reliability"] = reliability(chosen, choice_sets, bins=bins, **shared)
         found["rank_histogram"] = rank_histogram(chosen, choice_sets, bins=bins, **shared)
         found["ranks"] = rank_table(chosen, choice_sets, **shared)
     result = {"run": str(run), **{name: table.to_dict(orient="records") for name, table in found.items()}}
     parts = [format_calibration(found["calibration"]), *([format_shares(found["shares"])] if by else [])]
+    parts += _format_wins(found) if wins else []
     answer(result, as_json, lambda: "\n\n".join(parts))
+
+
+def _wins(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets, features: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Win rates of the models whose log-odds are finite, and the ideal losses of the training decisions."""
+    import numpy as np
+
+    from mimic.ideal import ideal_table
+    from mimic.schema import SPLIT, TRAIN
+    from mimic.win_rates import win_rates
+
+    finite = {name: phi for name, phi in log_odds.items() if np.isfinite(phi).all()}
+    if not finite:
+        raise ValueError(
+            f"win rates compare log-odds, which are infinite somewhere for {', '.join(log_odds)}; choose others by --models."
+        )
+    learned = cs.split(TRAIN) if SPLIT in cs.decisions and (cs.decisions[SPLIT] == TRAIN).any() else cs
+    return {"wins": win_rates(finite, cs, features), "ideal": ideal_table(learned, features)}
+
+
+def _format_wins(found: Mapping[str, pd.DataFrame]) -> list[str]:
+    from mimic.win_rates import format_win_rates
+
+    text = found["ideal"].to_string(index=False, float_format="{:.4f}".format)
+    ideal = "\n".join(line.rstrip() for line in text.splitlines())
+    return [
+        format_win_rates(found["wins"]),
+        f"lowest losses that these features allow, training decisions, nats:\n{ideal}",
+    ]
 
 
 def parse_stages(texts: Sequence[str]) -> dict[str, dict[str, str]]:

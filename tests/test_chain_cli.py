@@ -115,6 +115,21 @@ def test_calibration_prints_the_summary_and_the_shares_of_a_feature(run: Path, c
     assert any(line.endswith("outside") for line in lines if line.startswith("none"))
 
 
+def test_calibration_compares_win_rates_with_the_ideal_of_the_features(run: Path, command: Callable[..., str]) -> None:
+    text = command("calibration", run, "--wins", "deep")
+    assert "won %" in text
+    assert "lowest losses that these features allow, training decisions, nats:" in text
+    found = json.loads(command("calibration", run, "--wins", "deep", "--wins", "distance_km", "--json"))
+    wins = pd.DataFrame(found["wins"]).groupby(["model", "split"])
+    np.testing.assert_allclose(wins["weight"].sum(), 1, rtol=1e-12)
+    assert wins["loss"].sum()[("none", "train")] == pytest.approx(np.log(2))
+    assert wins["loss"].sum()[("truth", "train")] < np.log(2)
+    ideal = {row["bound"]: row["contrast_loss"] for row in found["ideal"]}
+    assert ideal["infimum"] <= ideal["penalized"] < ideal["unseen"] < ideal["null"]
+    with pytest.raises(ValueError, match="depe"):
+        command("calibration", run, "--wins", "depe")
+
+
 def test_calibration_as_json_has_all_tables_by_group(run: Path, command: Callable[..., str]) -> None:
     found = json.loads(command("calibration", run, "--choices", "move", "--models", "truth", "--by", "deep", "--json"))
     tables = {"calibration", "shares", "reliability", "rank_histogram", "ranks"}
