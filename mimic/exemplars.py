@@ -203,6 +203,8 @@ def difference_map_table(
     other: str,
     *,
     individual: str | None = None,
+    by: str | None = None,
+    value: str | None = None,
     choice_group: str = EVERYTHING,
     splits: Sequence[str] | None = None,
 ) -> pd.DataFrame:
@@ -212,6 +214,8 @@ def difference_map_table(
     ----------
     individual
         Only its decisions; by default all.
+    by, value
+        Only decisions of this value of a column, month or region, as `exemplars` names it.
 
     Returns
     -------
@@ -221,15 +225,18 @@ def difference_map_table(
     Raises
     ------
     ValueError
-        If the choices are no H3 cells or have no origin: then there is no map. If the individual has no decision there.
+        If the choices are no H3 cells or have no origin: then there is no map. If no decision is left.
     """
     _check_spatial(cs)
     table, index = _differences(log_odds, cs, model, other, choice_group)
     wanted = np.logical_or.reduce(list(split_masks(cs, splits).values()))[index]
     if individual is not None:
         wanted &= (table[INDIVIDUAL] == individual).to_numpy()
+    if by is not None:
+        wanted &= np.array([str(one) == value for one in _values(cs, by, None)[index]], dtype=bool)
     if not wanted.any():
-        raise ValueError(f"no decision of {individual or 'any individual'} with a known selection in these splits.")
+        whose = individual or (f"{by} {value}" if by else "any individual")
+        raise ValueError(f"no decision of {whose} with a known selection in these splits.")
     table, index = table[wanted].reset_index(drop=True), index[wanted]
     longitude, latitude = centroids(cs.decisions[ORIGIN].to_numpy()[index])
     to_longitude, to_latitude = centroids(cs.choice[cs.selected[index]])

@@ -99,9 +99,7 @@ def exemplars_command(
             raise ValueError(f"--color-by is a decision column, and for --by individual; got {color_by} by {by}.")
         table = table.assign(**{color_by: table["value"].map(cs.decisions.groupby("individual")[color_by].first())})
     figures: dict[str, Callable[[], Any]] = {f"exemplars_{by}": drawn("draw_exemplars", table, color_by=color_by)}
-    why = exemplar_figures(
-        cs, log_odds, first, second, choices, split, table if by == "individual" else None, decisions, figures
-    )
+    why = exemplar_figures(cs, log_odds, first, second, choices, split, table, decisions, figures)
     tables = {f"exemplars_{by}": table, "exemplar_decisions": decisions}
     files = write_files(out, tables, figures, overwrite=overwrite)
     result = {"run": str(run), "model": first, "other": second, "exemplars": _records(table)}

@@ -203,11 +203,11 @@ def exemplar_figures(
     other: str,
     choices: str,
     split: str,
-    individuals: pd.DataFrame | None,
+    levels: pd.DataFrame,
     decisions: pd.DataFrame,
     figures: dict[str, Callable[[], Any]],
 ) -> str:
-    """Add the maps of the first and the last individual and decision to the figures; the reason where there are none."""
+    """Add the maps of the first and the last level and decision to the figures; the reason where there are none."""
     both = {name: log_odds[name] for name in (other, model)}
     title = f"A = {model}, B = {other}"
     for side, row in (("best", 0), ("worst", -1)):
@@ -218,13 +218,11 @@ def exemplar_figures(
             return str(error)
         name = f"individual {one['individual']}, decision {one['decision']}"
         figures[f"exemplar_decision_{side}"] = drawn("draw_exemplar_decision", table, title=name)
-        if individuals is not None:
-            who = str(individuals["value"].iloc[row])
-            tracks = difference_map_table(
-                log_odds, cs, model, other, individual=who, choice_group=choices, splits=[split]
-            )
-            name = f"individual {who}: {title}"
-            figures[f"exemplar_map_{side}"] = drawn("draw_exemplar_map", tracks, title=name)
+        by, value = str(levels["by"].iloc[row]), str(levels["value"].iloc[row])
+        places = difference_map_table(
+            log_odds, cs, model, other, by=by, value=value, choice_group=choices, splits=[split]
+        )
+        figures[f"exemplar_map_{side}"] = drawn("draw_exemplar_map", places, title=f"{by} {value}: {title}")
     return ""
 
 

@@ -101,6 +101,20 @@ def test_single_decisions_have_probabilities_and_places_by_hand() -> None:
     assert moves["n_choices"].tolist() == [2, 2]
 
 
+def test_map_table_of_a_column_or_region_holds_its_decisions_alone() -> None:
+    cs = spatial()
+    cs = cs.with_context(site=np.where(cs.individuals == "b", "north", "south"))
+    phi = {"m": linear(distance_km=-0.01).log_odds(cs), "null": np.zeros(cs.n_rows)}
+    whole = difference_map_table(phi, cs, "m", "null")
+    north = difference_map_table(phi, cs, "m", "null", by="site", value="north")
+    pd.testing.assert_frame_equal(north, whole[whole["individual"] == "b"].reset_index(drop=True))
+    regions = exemplars(phi, cs, "m", "null", by="region", n=None, min_decisions=1)
+    parts = [difference_map_table(phi, cs, "m", "null", by="region", value=value) for value in regions["value"]]
+    assert [len(part) for part in parts] == regions["n_decisions"].tolist()
+    with pytest.raises(ValueError, match="no decision of site east with a known selection"):
+        difference_map_table(phi, cs, "m", "null", by="site", value="east")
+
+
 def test_map_table_is_the_difference_at_origin_and_selected() -> None:
     cs = spatial()
     phi = {"m": linear(distance_km=-0.01).log_odds(cs), "null": np.zeros(cs.n_rows)}
