@@ -14,6 +14,7 @@ from mimic.expressions import EVERYTHING
 from mimic.predicted import GROUP_KEYS, Predicted, predictions
 from mimic.ranks import ranking_figures
 from mimic.schema import ChoiceSets
+from mimic.textable import align
 
 __all__ = [
     "RELIABILITY_COLUMNS",
@@ -203,14 +204,7 @@ def format_calibration(summary: pd.DataFrame) -> str:
                 *(_number(100 * row[name], ".3g") for name in ("top1", "null_top1")),
             ]
         )
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k < len(GROUP_KEYS) else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(align(lines, range(len(GROUP_KEYS))))
 
 
 def _number(value: float, form: str) -> str:

@@ -17,6 +17,7 @@ from mimic.probability import grouped_log_softmax, grouped_sum
 from mimic.schema import CHOICE, ChoiceSets
 from mimic.scores import check_log_odds
 from mimic.stages import Stages, divide, log_mass
+from mimic.textable import align
 
 __all__ = ["CHAIN_COLUMNS", "chain_rule", "format_chain"]
 
@@ -143,14 +144,7 @@ def format_chain(table: pd.DataFrame) -> str:
     header = [*keys, "stage", "decisions", "open", "nats", "null", "gain", "interval of gain"]
     header += ["GMP %", "lift", "lift if open", "better than chance?"]
     lines = [header, *([*(str(row[k]) for k in keys), *_cells(row)] for row in table.to_dict(orient="records"))]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if k <= len(keys) or k == len(header) - 1 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    text = align(lines, {*range(len(keys) + 1), len(header) - 1})
     notes = dict.fromkeys(str(note) for note in table["note"] if note)
     return "\n".join([*([", ".join(same)] if same else []), *text, *(f"note: {note}" for note in notes)])
 

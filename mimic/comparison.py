@@ -15,6 +15,7 @@ from mimic.expressions import EVERYTHING, parse
 from mimic.groups import N_IN_GROUP, behavior_mask, choice_mask, split_masks
 from mimic.schema import ChoiceSets, require_columns
 from mimic.scores import ChoiceGroup, check_log_odds, score_groups
+from mimic.textable import align, number, with_interval
 
 __all__ = ["COMPARISON_COLUMNS", "check_pairs", "compare", "format_comparison", "summarize_differences"]
 
@@ -104,9 +105,8 @@ def compare(
     for choice_group, mask in groups.items():
         group = ChoiceGroup.of(cs, mask)
         log_p = {name: score_groups(log_odds[name], cs, [group])[0].log_p for name in dict.fromkeys(sum(chosen, ()))}
-        left = np.where(group.inside, group.counts, 0)
         masks = {
-            name: behavior_mask(cs, text, n_in_group=left if N_IN_GROUP in parse(text).names else None)
+            name: behavior_mask(cs, text, n_in_group=group.n_in_group if N_IN_GROUP in parse(text).names else None)
             for name, text in behaviors.items()
         }
         for (model, other), (split, in_split), (behavior, inside) in product(chosen, by_split.items(), masks.items()):
@@ -190,37 +190,18 @@ def format_comparison(table: pd.DataFrame, *, leave_out: Sequence[str] = ()) -> 
         if name not in leave_out:
             shown[name] = table[name]
     shown["individuals"], shown["decisions"] = table["n_individuals"], table["n_decisions"].map("{:,}".format)
-    shown["D difference"] = _with_interval(table, "difference", "{:+.4f}")
-    shown["GMP ratio"] = _with_interval(table, "gmp_ratio", "{:.3f}")
-    shown["improved"] = [_text(x, "{:.0%}") for x in table["share_improved"]]
-    shown["p"] = [_text(x, "{:.2g}") for x in table["p_sign_flip"]]
+    shown["D difference"] = with_interval(table, "difference", "{:+.4f}")
+    shown["GMP ratio"] = with_interval(table, "gmp_ratio", "{:.3f}")
+    shown["improved"] = [number(x, "{:.0%}") for x in table["share_improved"]]
+    shown["p"] = [number(x, "{:.2g}") for x in table["p_sign_flip"]]
     if table["note"].astype(bool).any():
         shown["note"] = table["note"]
-    columns = {str(name): [str(name), *map(str, shown[name])] for name in shown}
-    widths = {name: max(len(cell) for cell in column) for name, column in columns.items()}
-    is_text = {name: name in (*COMPARISON_COLUMNS[:6], "note") for name in columns}
-    lines = [
-        "  ".join(
-            column[k].ljust(widths[name]) if is_text[name] else column[k].rjust(widths[name])
-            for name, column in columns.items()
-        )
-        for k in range(len(shown) + 1)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    left = {k for k, name in enumerate(shown) if name in (*COMPARISON_COLUMNS[:6], "note")}
+    cells = shown.astype(str).to_numpy().tolist()
+    return "\n".join(align([list(map(str, shown)), *cells], left))
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """ln p minus ln p; of two impossible selections, 0."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isneginf(first) & np.isneginf(second), 0.0, first - second)
-
-
-def _with_interval(table: pd.DataFrame, name: str, form: str) -> list[str]:
-    return [
-        _text(x, form) + ("" if np.isnan(low) else f" ({_text(low, form)} to {_text(high, form)})")
-        for x, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-    ]
-
-
-def _text(value: float, form: str) -> str:
-    return "-" if np.isnan(value) else form.format(value)

@@ -13,6 +13,7 @@ import pandas as pd
 from mimic.bootstrap import few_note, mean_intervals
 from mimic.comparison import format_comparison, summarize_differences
 from mimic.schema import DECISION, INDIVIDUAL, SPLIT, require_columns
+from mimic.textable import with_interval
 
 __all__ = [
     "NULL",
@@ -206,9 +207,9 @@ def _format_study(study: str, summary: pd.DataFrame, differences: pd.DataFrame) 
     shown = pd.DataFrame(
         {
             "model": _left(summary["model"]),
-            "D": _with_interval(summary, "log_probability", "{:.4f}"),
+            "D": with_interval(summary, "log_probability", "{:.4f}"),
             "GMP %": (100 * summary["gmp"]).map("{:.2f}".format),
-            "lift": _with_interval(summary, "lift", "{:.3f}"),
+            "lift": with_interval(summary, "lift", "{:.3f}"),
             "D by split: min": summary["split_min"].map("{:.3f}".format),
             "median": summary["split_median"].map("{:.3f}".format),
             "max": summary["split_max"].map("{:.3f}".format),
@@ -241,10 +242,3 @@ def _joined(*notes: str) -> str:
 def _left(names: pd.Series) -> list[str]:
     width = names.str.len().max()
     return [name.ljust(width) for name in names]
-
-
-def _with_interval(table: pd.DataFrame, name: str, form: str) -> list[str]:
-    return [
-        form.format(x) + ("" if np.isnan(low) else f" ({form.format(low)} to {form.format(high)})")
-        for x, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-    ]

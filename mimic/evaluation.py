@@ -25,6 +25,7 @@ from mimic.schema import (
     require_columns,
 )
 from mimic.scores import ChoiceGroup, Scores, check_log_odds, groups_at_a_time, mass_of, score_groups
+from mimic.textable import align
 
 __all__ = [
     "GROUP_COLUMNS",
@@ -148,8 +149,7 @@ def evaluate(
             with _named(model):
                 scored = score_groups(phi, cs, list(groups.values()))
             for (choice_group, group), scores in zip(groups.items(), scored, strict=True):
-                n_left = np.where(group.inside, group.counts, 0)
-                own = masks | {b: behavior_mask(cs, behavior_groups[b], n_in_group=n_left) for b in by_size}
+                own = masks | {b: behavior_mask(cs, behavior_groups[b], n_in_group=group.n_in_group) for b in by_size}
                 values = _values(scores, group)
                 for (split, in_split), (behavior, in_behavior) in product(by_split.items(), own.items()):
                     part = np.flatnonzero(in_split & in_behavior & group.inside)
@@ -272,17 +272,10 @@ def format_groups(table: pd.DataFrame, *, leave_out: Sequence[str] = ()) -> str:
     names = [name for name in GROUP_COLUMNS if name not in leave_out]
     if "note" in table and table["note"].astype(bool).any() and "note" not in leave_out:
         names.append("note")
-    is_text = [name in (*GROUP_COLUMNS[:5], "note") for name in names]
+    left = {k for k, name in enumerate(names) if name in (*GROUP_COLUMNS[:5], "note")}
     header = [name.removeprefix("n_") + (" %" if name in _PERCENT else "") for name in names]
     lines = [header, *([_cell(row, name) for name in names] for _, row in table.iterrows())]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if left else cell.rjust(width)
-            for cell, width, left in zip(line, widths, is_text, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(align(lines, left))
 
 
 def _values(scores: Scores, group: ChoiceGroup) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mimic.baseline import BASELINE, fit_baseline
 from mimic.conditional_logit import ConditionalLogit, fit_conditional_logit
-from mimic.configuration import load_configuration
+from mimic.configuration import TRUTH, load_configuration
 from mimic.contrasts import Weighting
 from mimic.exemplars import choice_set_table, difference_map_table
 from mimic.groups import split_masks
@@ -36,8 +36,6 @@ __all__ = [
     "write_files",
 ]
 
-_TRUTH = "truth"
-
 
 def pair_of(run: Path, model: str | None, other: str | None, log_odds: Mapping[str, Any]) -> tuple[str, str]:
     """The two models to compare: those asked for, else those of the run's difference map, else its last two.
@@ -49,7 +47,7 @@ def pair_of(run: Path, model: str | None, other: str | None, log_odds: Mapping[s
     """
     known = load_configuration(run / "configuration.yaml").figures.difference
     # the networks as they grow, before the yardsticks: of one network the pair is with the baseline
-    names = sorted((name for name in log_odds if name != _TRUTH), key=lambda name: name != BASELINE)
+    names = sorted((name for name in log_odds if name != TRUTH), key=lambda name: name != BASELINE)
     if known is None and len(names) < 2 and (model is None or other is None):
         raise ValueError(f"{run} has one model ({', '.join(log_odds)}); give --model and --other.")
     default = known or (names[-1], names[-2])
@@ -74,7 +72,7 @@ def load_models(run: Path, names: list[str] | None, split: str | None) -> tuple[
     wanted = names or saved[-1:] or known
     for name in wanted:
         if name in log_odds and name not in known:
-            why = "it has log-odds of these choices, but no model" if name == _TRUTH else "it has no features"
+            why = "it has log-odds of these choices, but no model" if name == TRUTH else "it has no features"
             raise ValueError(f"{name} cannot be explained: {why}. Models of {run} are {', '.join(known)}.")
         if name not in log_odds:
             raise ValueError(f"{run} has no model {name}; it has {', '.join(known)}.")

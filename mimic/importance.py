@@ -14,8 +14,8 @@ from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING
 from mimic.groups import behavior_mask, choice_mask, split_masks
 from mimic.points import Model
-from mimic.probability import grouped_log_softmax
 from mimic.schema import ChoiceSets
+from mimic.scores import ChoiceGroup, score_groups
 
 __all__ = ["IMPORTANCE_COLUMNS", "drop_one", "feature_groups", "permutation_importance"]
 
@@ -229,23 +229,20 @@ class _Group:
         behavior_groups: Mapping[str, str],
         splits: Sequence[str] | None,
     ) -> None:
-        mask = choice_mask(cs, text)
         self.cs, self.name = cs, name
-        inside = (cs.selected >= 0) & mask[np.maximum(cs.selected, 0)]
-        self.keep_row = mask & np.repeat(inside, cs.n_choices)
-        self.decision = np.flatnonzero(inside)  # (decision in group,)
+        self.choices = ChoiceGroup.of(cs, choice_mask(cs, text))
+        inside = np.repeat(self.choices.inside, cs.n_choices)
+        self.keep_row = inside if self.choices.keep_row is None else inside & self.choices.keep_row
+        self.decision = np.flatnonzero(self.choices.inside)  # (decision in group,)
         self.individual = cs.individual_codes[self.decision]
         self.splits = split_masks(cs, splits)
-        n_in_group = np.add.reduceat(self.keep_row.astype(np.int64), cs.offsets[:-1]) if cs.n_decisions else None
-        self.behaviors = {b: behavior_mask(cs, t, n_in_group=n_in_group) for b, t in behavior_groups.items()}
+        self.behaviors = {
+            b: behavior_mask(cs, t, n_in_group=self.choices.n_in_group) for b, t in behavior_groups.items()
+        }
 
     def log_p(self, log_odds: np.ndarray) -> np.ndarray:
         """ln p of the selected choice among those of the group: (decision in group,), nats."""
-        sizes = np.add.reduceat(self.keep_row.astype(np.int64), self.cs.offsets[:-1])[self.decision]
-        position = np.cumsum(self.keep_row) - 1
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        log_p = grouped_log_softmax(np.asarray(log_odds)[self.keep_row], offsets)
-        return log_p[position[self.cs.selected[self.decision]]]
+        return score_groups(log_odds, self.cs, [self.choices])[0].log_p[self.decision]
 
     def rows(
         self, keys: Mapping[str, str], drops: np.ndarray, weightings: Sequence[Weighting], level: float

@@ -11,9 +11,9 @@ import numpy as np
 
 from mimic.contrasts import Weighting
 from mimic.groups import behavior_mask, choice_mask, split_masks
-from mimic.probability import grouped_log_softmax, grouped_sum
+from mimic.probability import grouped_log_softmax
 from mimic.schema import ChoiceSets
-from mimic.scores import check_log_odds
+from mimic.scores import ChoiceGroup, check_log_odds
 
 __all__ = ["GROUP_KEYS", "Predicted", "predictions"]
 
@@ -145,19 +145,20 @@ def predictions(
     cs = choice_sets
     check_log_odds(log_odds, cs)
     by_split = split_masks(cs, splits)
-    kept = {name: _kept(cs, choice_mask(cs, text)) for name, text in choice_groups.items()}
+    groups = {name: ChoiceGroup.of(cs, choice_mask(cs, text)) for name, text in choice_groups.items()}
     inside = {
-        (c, b): behavior_mask(cs, text, n_in_group=kept[c][1])
+        (c, b): behavior_mask(cs, text, n_in_group=groups[c].n_in_group)
         for (c, (b, text)) in product(choice_groups, behavior_groups.items())
     }
     codes = cs.individual_codes
     for model, split, c, b in product(log_odds, by_split, choice_groups, behavior_groups):
-        rows_kept, n_in_group = kept[c]
-        decision = np.flatnonzero(by_split[split] & inside[c, b] & (n_in_group > 0))
+        group = groups[c]
+        decision = np.flatnonzero(by_split[split] & inside[c, b] & group.inside)
         chosen = np.zeros(cs.n_decisions, dtype=bool)
         chosen[decision] = True
-        rows = np.flatnonzero(rows_kept & np.repeat(chosen, cs.n_choices))
-        offsets = np.concatenate([[0], np.cumsum(n_in_group[decision])])
+        left = np.repeat(chosen, cs.n_choices)
+        rows = np.flatnonzero(left if group.keep_row is None else left & group.keep_row)
+        offsets = np.concatenate([[0], np.cumsum(group.counts[decision])])
         try:
             log_p = grouped_log_softmax(np.asarray(log_odds[model])[rows], offsets)
         except ValueError as error:
@@ -173,10 +174,3 @@ def predictions(
             individual=np.unique(codes[decision], return_inverse=True)[1],
             log_p=log_p,
         )
-
-
-def _kept(cs: ChoiceSets, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a choice group (row,), and how many a decision has, 0 where its selection is not among them."""
-    known = cs.selected >= 0
-    inside = known & mask[np.maximum(cs.selected, 0)] if cs.n_rows else known
-    return mask, np.where(inside, grouped_sum(mask.astype(np.int64), cs.offsets), 0)

@@ -41,6 +41,11 @@ class ChoiceGroup:
     inside: np.ndarray
     counts: np.ndarray
 
+    @property
+    def n_in_group(self) -> np.ndarray:
+        """(decision,), int64: choices left, 0 for decisions that the group is not about."""
+        return np.where(self.inside, self.counts, 0)
+
     @staticmethod
     def of(cs: ChoiceSets, mask: np.ndarray) -> ChoiceGroup:
         """The group of the rows in a mask (row,)."""

@@ -13,6 +13,7 @@ from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING
 from mimic.predicted import GROUP_KEYS, Predicted, predictions
 from mimic.schema import ChoiceSets
+from mimic.textable import align
 
 __all__ = ["SHARE_COLUMNS", "feature_shares", "format_shares"]
 
@@ -156,15 +157,7 @@ def format_shares(table: pd.DataFrame) -> str:
         ends = [f"{row[name]:.4g}" for name in ("feature_low", "feature_high")]
         names = [str(row[key]) for key in (*GROUP_KEYS, "feature")]
         lines.append([*names, *ends, *shares[:2], envelope, shares[2], "outside" if row["outside"] else ""])
-    n_text = len(GROUP_KEYS) + 1
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k < n_text or k == len(header) - 1 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(align(lines, {*range(len(GROUP_KEYS) + 1), len(header) - 1}))
 
 
 def _named(name: str, intervals: Intervals, k: int) -> dict[str, float]:

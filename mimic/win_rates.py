@@ -16,6 +16,7 @@ from mimic.ideal import bin_features
 from mimic.probability import softplus
 from mimic.schema import ChoiceSets, require_columns
 from mimic.scores import check_log_odds
+from mimic.textable import align
 
 __all__ = ["WIN_COLUMNS", "describe_bins", "format_win_rates", "win_rates"]
 
@@ -158,14 +159,7 @@ def format_win_rates(table: pd.DataFrame, *, n_rows: int = 10) -> str:
             rates = (f"{100 * row[name]:.3g}" for name in ("observed", "predicted", "ideal"))
             names = (str(row[name]) for name in ("model", "split", "a", "b"))
             lines.append([*names, f"{row['n_contrasts']:,}", *rates, f"{row['loss_left']:+.5f}"])
-    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if k < 4 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(align(lines, range(4)))
 
 
 def _check(log_odds: Mapping[str, np.ndarray], cs: ChoiceSets, features: Sequence[str], max_bins: int) -> None:

@@ -20,6 +20,7 @@ LAYERS: dict[str, float] = {
     "__init__": -1,
     "schema": 0,
     "ledger": 0.5,
+    "textable": 0.5,
     "archive": 0.7,
     "grammar": 0.7,
     "tablefile": 0.7,
