@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mimic.bootstrap import few_note
+from mimic.bootstrap import few_note, mean_intervals
 from mimic.contrasts import Weighting
-from mimic.decision_groups import DecisionGroup, decision_groups, group_mean, mean_interval
+from mimic.decision_groups import DecisionGroup, decision_groups, group_mean
 from mimic.probability import grouped_log_softmax, grouped_sum
 from mimic.schema import CHOICE, ChoiceSets
 from mimic.scores import check_log_odds
@@ -219,7 +219,8 @@ def _chain_rows(
     is_open = np.stack([link.is_open for link in links], axis=1)[inside]
     gains = log_p - null
     gains[np.abs(gains) < _ROUNDING] = 0.0  # else the null itself is surely better, or worse, by the last bits
-    low, high = mean_interval(gains, codes, group.weighting, **options)
+    interval = mean_intervals(gains, codes, weighting=group.weighting, **options)
+    low, high = interval.low, interval.high
     n_individuals = len(np.unique(codes))
     rows = []
     for k, link in enumerate(links):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mimic.bootstrap import few_note
+from mimic.bootstrap import few_note, mean_intervals
 from mimic.contrasts import Weighting
-from mimic.decision_groups import DecisionGroup, decision_groups, group_mean, mean_interval
+from mimic.decision_groups import DecisionGroup, decision_groups, group_mean
 from mimic.probability import grouped_log_softmax, grouped_sum
 from mimic.schema import ChoiceSets
 from mimic.scores import check_log_odds
@@ -122,7 +122,8 @@ def _class_rows(
         n_individuals = len(np.unique(codes))
         observed = (division.node[selected[decisions]][:, None] == np.array(nodes)[None, :]).astype(np.float64)
         found = predicted[decisions][:, nodes]
-        low, high = mean_interval(found - observed, codes, group.weighting, **options)
+        interval = mean_intervals(found - observed, codes, weighting=group.weighting, **options).within(-1, 1)
+        low, high = interval.low, interval.high
         for k, node in enumerate(nodes):
             values = (found[:, k], observed[:, k], null[decisions, node])
             means = [group_mean(v, codes, group.weighting) for v in values]

@@ -1,4 +1,4 @@
-"""Splits x behavior groups x weightings into the decisions that they hold, and means over these with intervals."""
+"""Splits x behavior groups x weightings into the decisions that they hold, and means over these."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import product
 
 import numpy as np
 
-from mimic.bootstrap import IndividualSums, mean_intervals
+from mimic.bootstrap import IndividualSums
 from mimic.contrasts import Weighting
 from mimic.expressions import EVERYTHING
 from mimic.groups import behavior_mask, split_masks
 from mimic.schema import ChoiceSets
 
-__all__ = ["DecisionGroup", "decision_groups", "group_mean", "mean_interval"]
+__all__ = ["DecisionGroup", "decision_groups", "group_mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +72,3 @@ def group_mean(values: np.ndarray, individual: np.ndarray, weighting: Weighting)
     """
     total, weight = IndividualSums.of(values, individual).ratio(weighting)
     return float(total.sum() / weight.sum()) if len(values) else np.nan
-
-
-def mean_interval(
-    values: np.ndarray,
-    individual: np.ndarray,
-    weighting: Weighting,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high of the means of (decision, quantity) over individuals drawn anew: (quantity,) each.
-
-    NaN where a quantity has infinite values, and from fewer than two individuals.
-    """
-    n_quantities = values.shape[1]
-    low, high = np.full(n_quantities, np.nan), np.full(n_quantities, np.nan)
-    finite = np.isfinite(values).all(axis=0)
-    if len(values) and finite.any():
-        found = mean_intervals(
-            values[:, finite], individual, weighting=weighting, level=level, n_resamples=n_resamples, seed=seed
-        )
-        low[finite], high[finite] = found.low, found.high
-    return low, high
