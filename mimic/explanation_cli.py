@@ -212,6 +212,8 @@ def surface_command(
     files = write_files(out, {key: table}, {key: drawn("draw_surface", table)}, overwrite=overwrite)
 
     def text() -> str:
+        from mimic.textable import align
+
         wide = table.assign(log_odds=table["log_odds"].where(table["has_data"]))
         wide = wide.pivot(index="y", columns="x", values="log_odds").iloc[::-1]
         head = f"log-odds of {name}, nats, {feature_y} down and {feature_x} across; - where there are no data:"
@@ -220,9 +222,7 @@ def surface_command(
             [f"{y:.4g}", *("-" if v != v else f"{v:.2f}" for v in row)]
             for y, row in zip(wide.index, wide.to_numpy(), strict=True)
         ]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(map(str.rjust, line, widths)) for line in cells]
-        return "\n".join([head, *lines, *_wrote(files)])
+        return "\n".join([head, *align(cells, ()), *_wrote(files)])
 
     answer({"run": str(run), "model": name, "surface": _records(table), "files": files}, as_json, text)
 

@@ -63,7 +63,7 @@ def test_table_of_the_readme_is_what_the_demo_gives(root: Path, demo: tuple[Prep
         "distance": "distance",
         "heading": "+ heading and season",
         "environment": "+ environment",
-        "conditional_logit": "conditional logit, the same features",
+        "conditional_logit": "conditional logit, what it can use of these",
         "truth": "the truth, individual effects at their mean",
     }
     number = r"([\d.]+)"
