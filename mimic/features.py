@@ -1,74 +1,72 @@
-"""Named feature definitions into feature values of every choice, each with its role and unit.
+"""Named sources and how a feature is made of them: values of every choice, each with its role and unit.
 
-The known sources are
-
-========================  ========  ====================================================================
-`distance_km`             pair      great-circle distance from origin to choice, km
-`stay`                    pair      1 where the choice is the origin, else 0
-`log_distance`            pair      ln(distance_km) of a move, 0 for stay
-`heading_sin`, `_cos`     pair      sine and cosine of the true bearing from origin to choice; 0 and 0 for stay
-`turn_sin`, `_cos`        pair      sine and cosine of the turn away from the previous move; 0 and 0 for stay and
-                                    where the previous heading is unknown
-`turn_known`              decision  1 where the previous heading is known, else 0
-`season_sin`, `_cos`      decision  the year as a circle: the true fraction of this calendar year
-`hour_sin`, `_cos`        decision  the UTC day as a circle
-`solar_hour_sin`, `_cos`  decision  the day as a circle in mean solar time at the origin
-a covariate's name        choice    its value at (choice cell, decision time)
-a decision column         decision  an attribute of the individual or of the decision
-========================  ========  ====================================================================
-
-`log_distance` has no value for stay; its 0 there is a convention, and any other constant would give the same model as
-long as `stay` is a feature beside it, whose coefficient takes up the difference. A turn is the heading of the choice
-minus the decision column `previous_heading_rad` (see `mimic.choices.make_decisions`): 0 is straight on, positive to
-the right. It is unknown in the first decision of a burst and after staying; `turn_sin` and `turn_cos` are then 0 for
-all choices of the decision and cancel, so that such decisions tell nothing about turns and all else is kept.
+The sources that need nothing but tracks are in `LIBRARY`: of the step and the motion before it
+(`mimic.movement_features`), of time (`mimic.time_features`), of memory (`mimic.memory_features`) and of the places
+`first` and `past_center` (`mimic.place_features`). Covariates and decision columns are sources under their own names;
+an experiment adds places, vectors and levels of individuals. `mimic features` lists them all.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from mimic.schema import LONGITUDE, TIME, ChoiceSets, FeatureInfo, examples
+from mimic.choice_rows import Rows
+from mimic.feature_definition import Definition
+from mimic.individual_features import column_definition
+from mimic.memory_features import MEMORY, first_position, past_center
+from mimic.movement_features import MOVEMENT, PREVIOUS_HEADING
+from mimic.place_features import place_definitions
+from mimic.schema import ChoiceSets, FeatureInfo, Role
+from mimic.time_features import TIME, day_circle, year_circle
 
 __all__ = [
+    "LIBRARY",
     "PREVIOUS_HEADING",
     "SOURCES",
     "FeatureSpec",
-    "Rows",
     "Transform",
     "check_variation",
     "compute_feature",
     "day_circle",
+    "definitions_of",
+    "format_formula",
+    "is_of_step",
+    "needs_history",
+    "origin_covariates",
+    "product_role",
+    "product_unit",
+    "transformed_unit",
     "year_circle",
 ]
 
 Transform = Literal["none", "log", "log1p", "square"]
-
-PREVIOUS_HEADING = "previous_heading_rad"
-"""Decision column: true bearing of the motion with which the animal arrived in the origin, NaN where unknown."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
     """How one feature is made from its source.
 
-    The source's value is multiplied by `multiply`, clipped to `clip`, then transformed; with
-    `minus_origin` the same form at the origin cell and the same time is subtracted last.
+    The source's value is multiplied by `multiply`, clipped to `clip`, then transformed; with `minus_origin` the
+    same form at the origin cell and the same time is subtracted; and `times` is multiplied last.
 
     Parameters
     ----------
     name
         What models and groups call it.
     source
-        A source from the table of this module, a covariate or a decision column. By default the name.
+        A source of `LIBRARY`, a covariate or a decision column. By default the name.
     minus_origin
         Difference from the value at the origin; only for covariates. The role becomes "pair".
+    times
+        Another feature: the value becomes the product of the two, an interaction. Its role is "pair" if one of
+        the two has it, else "choice" if one has, else "decision".
+    definition
+        What makes the source, where it is none of `LIBRARY`, no covariate and no decision column.
     """
 
     name: str
@@ -77,6 +75,8 @@ class FeatureSpec:
     multiply: float = 1.0
     clip: tuple[float | None, float | None] | None = None
     transform: Transform = "none"
+    times: FeatureSpec | None = None
+    definition: Definition | None = None
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -89,139 +89,27 @@ class FeatureSpec:
                 )
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What the sources of features draw on: one entry a choice row, all of the same length.
-
-    Parameters
-    ----------
-    decision
-        (row,), index into the rows of `decisions`.
-    distance_km, bearing_rad, stay
-        (row,), of the step from origin to choice; the bearing is NaN for stay.
-    decisions
-        One row a decision, with `time_utc` and `longitude` where time features are wanted.
-    at_choice, at_origin
-        covariate name -> (row,), at the choice cell and at the origin cell, both at the decision's time.
-    units
-        covariate name -> unit.
-    """
-
-    decision: np.ndarray
-    distance_km: np.ndarray
-    bearing_rad: np.ndarray
-    stay: np.ndarray
-    decisions: pd.DataFrame
-    at_choice: Mapping[str, np.ndarray]
-    at_origin: Mapping[str, np.ndarray]
-    units: Mapping[str, str]
-
-    def of_decision(self, name: str) -> np.ndarray:
-        """A decision column spread over the rows of each decision: (row,), float64."""
-        values = pd.to_numeric(self.decisions[name], errors="coerce").to_numpy(dtype=np.float64)
-        if np.isnan(values).any():
-            where = self.decisions.loc[np.isnan(values), "individual"]
-            raise ValueError(
-                f"decision column {name} is missing or not a number for {np.isnan(values).sum()} decisions "
-                f"(individuals {examples(where)}); a feature needs a number everywhere."
-            )
-        return values[self.decision]
-
-    def times(self) -> np.ndarray:
-        """The time of each row's decision: (row,), datetime64[ns], UTC."""
-        return self.decisions[TIME].to_numpy(dtype="datetime64[ns]")[self.decision]
-
-
-def year_circle(times: np.ndarray) -> np.ndarray:
-    """Angle of the year, radians in [0, 2 pi): the fraction of this calendar year that has passed.
-
-    Leap years have their own length, and December is next to January (not equal to it).
-
-    Example
-    -------
-    >>> t = np.array(["2019-01-01", "2019-07-02T12", "2020-12-31T12"], dtype="datetime64[ns]")
-    >>> (year_circle(t) / (2 * np.pi)).round(4)
-    array([0.    , 0.5   , 0.9986])
-    """
-    years = times.astype("datetime64[Y]")
-    start = years.astype("datetime64[ns]")
-    end = (years + 1).astype("datetime64[ns]")
-    return 2 * np.pi * ((times - start) / (end - start))
-
-
-def day_circle(times: np.ndarray, longitude: np.ndarray | float = 0.0) -> np.ndarray:
-    """Angle of the day, radians in [0, 2 pi), 0 at midnight; at a longitude (degrees) in mean solar time.
-
-    Example
-    -------
-    >>> t = np.array(["2019-01-01T18"], dtype="datetime64[ns]")
-    >>> (day_circle(t) / np.pi).tolist(), (day_circle(t, -90.0) / np.pi).tolist()
-    ([1.5], [1.0])
-    """
-    fraction = (times - times.astype("datetime64[D]").astype("datetime64[ns]")) / np.timedelta64(1, "D")
-    return 2 * np.pi * ((fraction + np.asarray(longitude) / 360.0) % 1.0)
-
-
-def _heading(rows: Rows, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    # Staying has no heading. (0, 0) lies on no point of the unit circle, so no direction is given away.
-    return np.where(rows.stay > 0, 0.0, part(np.where(rows.stay > 0, 0.0, rows.bearing_rad)))
-
-
-def _log_distance(rows: Rows) -> np.ndarray:
-    return np.log(np.where(rows.stay > 0, 1.0, rows.distance_km))
-
-
-def _previous_heading(rows: Rows) -> np.ndarray:
-    """Heading of the previous move, radians: (row,), NaN where unknown."""
-    if PREVIOUS_HEADING not in rows.decisions:
-        raise ValueError(
-            f"turn_sin, turn_cos and turn_known need the decision column {PREVIOUS_HEADING}, which is not there. "
-            "make_decisions gives it; elsewhere add it, radians clockwise from north, NaN where it is unknown."
-        )
-    heading = pd.to_numeric(rows.decisions[PREVIOUS_HEADING], errors="coerce").to_numpy(dtype=np.float64)
-    if (np.abs(heading) > np.pi + 1e-9).any():
-        raise ValueError(
-            f"{PREVIOUS_HEADING} must lie in [-pi, pi] or be NaN; got {np.nanmax(np.abs(heading)):g}. "
-            "Convert from degrees first."
-        )
-    return heading[rows.decision]
-
-
-def _turn(rows: Rows, part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    turn = np.where(rows.stay > 0, np.nan, rows.bearing_rad) - _previous_heading(rows)
-    return np.where(np.isnan(turn), 0.0, part(np.where(np.isnan(turn), 0.0, turn)))
-
-
-def _turn_known(rows: Rows) -> np.ndarray:
-    return (~np.isnan(_previous_heading(rows))).astype(np.float64)
-
-
-_SOURCES: dict[str, tuple[FeatureInfo, Callable[[Rows], np.ndarray]]] = {
-    "distance_km": (FeatureInfo("pair", "km", "distance from origin to choice"), lambda r: r.distance_km),
-    "log_distance": (FeatureInfo("pair", "ln(km)", "logarithm of the distance of a move, 0 for stay"), _log_distance),
-    "stay": (FeatureInfo("pair", "1", "the choice is the origin"), lambda r: r.stay.astype(np.float64)),
-    "heading_sin": (FeatureInfo("pair", "1", "eastward part of the heading"), lambda r: _heading(r, np.sin)),
-    "heading_cos": (FeatureInfo("pair", "1", "northward part of the heading"), lambda r: _heading(r, np.cos)),
-    "turn_sin": (FeatureInfo("pair", "1", "rightward part of the turn"), lambda r: _turn(r, np.sin)),
-    "turn_cos": (FeatureInfo("pair", "1", "forward part of the turn"), lambda r: _turn(r, np.cos)),
-    "turn_known": (FeatureInfo("decision", "1", "the previous heading is known"), _turn_known),
-    "season_sin": (FeatureInfo("decision", "1", "sine of the year"), lambda r: np.sin(year_circle(r.times()))),
-    "season_cos": (FeatureInfo("decision", "1", "cosine of the year"), lambda r: np.cos(year_circle(r.times()))),
-    "hour_sin": (FeatureInfo("decision", "1", "sine of the UTC day"), lambda r: np.sin(day_circle(r.times()))),
-    "hour_cos": (FeatureInfo("decision", "1", "cosine of the UTC day"), lambda r: np.cos(day_circle(r.times()))),
-    "solar_hour_sin": (
-        FeatureInfo("decision", "1", "sine of the solar day at the origin"),
-        lambda r: np.sin(day_circle(r.times(), r.of_decision(LONGITUDE))),
-    ),
-    "solar_hour_cos": (
-        FeatureInfo("decision", "1", "cosine of the solar day at the origin"),
-        lambda r: np.cos(day_circle(r.times(), r.of_decision(LONGITUDE))),
-    ),
+LIBRARY: Mapping[str, Definition] = {
+    definition.name: definition
+    for definition in (
+        *MOVEMENT,
+        *TIME,
+        *MEMORY,
+        *place_definitions(
+            "first", first_position, always_known=True, needs_history=True, what="the first known position"
+        ),
+        *place_definitions(
+            "past_center", past_center, always_known=True, needs_history=True, what="the center of the past"
+        ),
+    )
 }
+"""Source -> its definition, of all that need neither covariate nor experiment."""
+
+SOURCES = tuple(LIBRARY)
+"""Names of the sources that need no covariate; some need decision columns that `make_decisions` gives, or a history."""
 
 
-SOURCES = tuple(_SOURCES)
-"""Names of the sources that need no covariate; those of turns need the decision column `PREVIOUS_HEADING`."""
+_OF_STEP = frozenset({"distance_km", "log_distance", "stay", "heading_sin", "heading_cos", "bearing_rad"})
 
 
 def compute_feature(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureInfo]:
@@ -233,27 +121,137 @@ def compute_feature(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureI
         If the source is unknown (the message names the nearest), the difference from the origin is asked
         of something that is no covariate, or a logarithm meets a value it is not defined for.
     """
-    if spec.source in rows.at_choice:
+    value, info = _compute(spec, rows)
+    return value.astype(np.float32), info
+
+
+def _compute(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureInfo]:
+    """As `compute_feature`, in float64."""
+    value, info = _own_part(spec, rows)
+    if spec.times is None:
+        return value, info
+    factor, other = _compute(spec.times, rows)
+    both = f"{info.description or spec.source}, times {other.description or spec.times.name}"
+    return value * factor, FeatureInfo(product_role(info.role, other.role), product_unit(info.unit, other.unit), both)
+
+
+def _own_part(spec: FeatureSpec, rows: Rows) -> tuple[np.ndarray, FeatureInfo]:
+    if spec.definition is None and spec.source in rows.at_choice:
         value = _form(spec, rows.at_choice[spec.source])
-        info = FeatureInfo("choice", _unit(spec, rows.units.get(spec.source, "1")), f"{spec.source} at the choice")
+        info = FeatureInfo(
+            "choice", transformed_unit(spec, rows.units.get(spec.source, "1")), f"{spec.source} at the choice"
+        )
         if spec.minus_origin:
             value = value - _form(spec, rows.at_origin[spec.source])
             info = FeatureInfo("pair", info.unit, f"{spec.source} at the choice minus at the origin")
-        return value.astype(np.float32), info
+        return value, info
     if spec.minus_origin:
         raise ValueError(f"feature {spec.name}: minus_origin needs a covariate as source; got {spec.source}.")
-    if spec.source in _SOURCES:
-        info, make = _SOURCES[spec.source]
-        return _form(spec, make(rows)).astype(np.float32), FeatureInfo(
-            info.role, _unit(spec, info.unit), info.description
-        )
-    if spec.source in rows.decisions.columns:
-        value = _form(spec, rows.of_decision(spec.source))
-        return value.astype(np.float32), FeatureInfo("decision", _unit(spec, "1"), f"{spec.source} of the decision")
-    known = [*_SOURCES, *rows.at_choice, *map(str, rows.decisions.columns)]
-    near = difflib.get_close_matches(spec.source, known, n=3)
+    definition = spec.definition or LIBRARY.get(spec.source)
+    if definition is None:
+        if spec.source not in rows.decisions.columns:
+            raise ValueError(f"feature {spec.name}: {_unknown_source(spec.source, rows)}")
+        definition = column_definition(spec.source)
+    info = definition.info(rows)
+    return _form(spec, definition.make(rows)), FeatureInfo(
+        info.role, transformed_unit(spec, info.unit), info.description
+    )
+
+
+def _unknown_source(source: str, rows: Rows) -> str:
+    known = [*LIBRARY, *rows.at_choice, *map(str, rows.decisions.columns)]
+    near = difflib.get_close_matches(source, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-    raise ValueError(f"feature {spec.name}: unknown source {spec.source}; {hint}")
+    return f"unknown source {source}; {hint}"
+
+
+def definitions_of(spec: FeatureSpec) -> list[Definition]:
+    """The definitions that a feature and its factors draw on; covariates and plain decision columns have none."""
+    own = spec.definition or LIBRARY.get(spec.source)
+    return [*([own] if own is not None else []), *(definitions_of(spec.times) if spec.times is not None else [])]
+
+
+def origin_covariates(spec: FeatureSpec) -> frozenset[str]:
+    """The covariates that must have a value in the origin for the feature to have one."""
+    own = {spec.source} if spec.minus_origin else set()
+    inner = origin_covariates(spec.times) if spec.times is not None else frozenset()
+    return inner | own | {name for definition in definitions_of(spec) for name in definition.at_origin}
+
+
+def needs_history(spec: FeatureSpec) -> bool:
+    """Whether the feature draws on the fixes of the animal's past."""
+    return any(definition.needs_history for definition in definitions_of(spec))
+
+
+def is_of_step(spec: FeatureSpec) -> bool:
+    """Whether the feature depends on the step from origin to choice alone, as distance and heading do."""
+    inner = spec.times is None or is_of_step(spec.times)
+    return inner and spec.definition is None and spec.source in _OF_STEP
+
+
+def product_role(one: Role, other: Role) -> Role:
+    """The role of a product of features.
+
+    Example
+    -------
+    >>> product_role("decision", "choice"), product_role("choice", "pair"), product_role("decision", "decision")
+    ('choice', 'pair', 'decision')
+    """
+    order: tuple[Role, ...] = ("pair", "choice", "decision")
+    return min(one, other, key=order.index)
+
+
+def product_unit(one: str, other: str) -> str:
+    """The unit of a product.
+
+    Example
+    -------
+    >>> product_unit("1", "degC"), product_unit("km", "m s-1"), product_unit("1", "1")
+    ('degC', 'km m s-1', '1')
+    """
+    return " ".join(unit for unit in (one, other) if unit != "1") or "1"
+
+
+def format_formula(spec: FeatureSpec) -> str:
+    """How a feature is made, in symbols.
+
+    Example
+    -------
+    >>> format_formula(FeatureSpec("d", source="elevation", multiply=-1, clip=(1, None), transform="log"))
+    'ln(clip(-1 elevation, 1, inf))'
+    >>> format_formula(FeatureSpec("x", source="sst", minus_origin=True, times=FeatureSpec("moon")))
+    '(sst - sst of the origin) moon'
+    """
+    chain = [spec]
+    while chain[-1].times is not None:
+        chain.append(chain[-1].times)
+    if len(chain) == 1:
+        return _own_formula(spec)
+    return " ".join(
+        f"({_own_formula(one)})" if one.minus_origin or _is_unlisted(one) else _own_formula(one) for one in chain
+    )
+
+
+def _is_unlisted(spec: FeatureSpec) -> bool:
+    """Whether the source has no name of its own that a reader could look up: a level, a filled column."""
+    return spec.definition is not None and spec.definition.name != spec.source
+
+
+def _own_formula(spec: FeatureSpec) -> str:
+    """As `format_formula`, without the factors."""
+    source = spec.definition.formula if spec.definition is not None and _is_unlisted(spec) else spec.source
+    text = _formed(spec, source)
+    return f"{text} - {_formed(spec, f'{source} of the origin')}" if spec.minus_origin else text
+
+
+def _formed(spec: FeatureSpec, source: str) -> str:
+    text = source if spec.multiply == 1 else f"{spec.multiply:g} {source}"
+    if spec.clip is not None:
+        low, high = (
+            end if limit is None else f"{limit:g}" for limit, end in zip(spec.clip, ("-inf", "inf"), strict=True)
+        )
+        text = f"clip({text}, {low}, {high})"
+    return {"log": f"ln({text})", "log1p": f"ln(1 + {text})", "square": f"({text})^2"}.get(spec.transform, text)
 
 
 def _form(spec: FeatureSpec, value: np.ndarray) -> np.ndarray:
@@ -272,7 +270,8 @@ def _form(spec: FeatureSpec, value: np.ndarray) -> np.ndarray:
     return value**2 if spec.transform == "square" else value
 
 
-def _unit(spec: FeatureSpec, unit: str) -> str:
+def transformed_unit(spec: FeatureSpec, unit: str) -> str:
+    """The unit of a feature whose source has a unit."""
     return {"log": f"ln({unit})", "log1p": f"ln(1 + {unit})", "square": f"{unit}^2"}.get(spec.transform, unit)
 
 

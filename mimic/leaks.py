@@ -9,6 +9,7 @@ import pandas as pd
 
 from mimic.hexgrid import centroids, check_cells
 from mimic.importance import feature_groups
+from mimic.movement_features import BEARING
 from mimic.schema import INDIVIDUAL, LATITUDE, LONGITUDE, ORIGIN, TIME, ChoiceSets
 
 __all__ = ["LEAK_COLUMNS", "TELLS_INDIVIDUAL", "TELLS_PLACE", "leak_table"]
@@ -56,7 +57,8 @@ def leak_table(
         In general all decisions of a study. What is looked at is the selected choice of each; decisions without a
         known selection are left out.
     features, groups
-        By default all features, sine and cosine of an angle as one; `groups` (name -> features) takes their place.
+        By default all features but a bearing, sine and cosine of an angle as one; `groups` (name -> features) takes
+        their place.
     max_decisions
         More are sampled down, with individuals as evenly there as they can be.
     seed
@@ -95,7 +97,8 @@ def leak_table(
     known = cs.selected >= 0
     if not known.any():
         raise ValueError("expected decisions with a known selection; got none.")
-    wanted = feature_groups(list(cs.features) if features is None else features) if groups is None else dict(groups)
+    every = [name for name in cs.features if name != BEARING] if features is None else features
+    wanted = feature_groups(every) if groups is None else dict(groups)
     names = list(dict.fromkeys(name for together in wanted.values() for name in together))
     values = _selected_values(cs, names, known)
     fold, is_used = _time_folds(cs, known)

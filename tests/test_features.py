@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mimic.features import FeatureSpec, Rows, check_variation, compute_feature, day_circle, year_circle
+from mimic.choice_rows import Rows
+from mimic.features import FeatureSpec, check_variation, compute_feature, day_circle, year_circle
 from mimic.schema import ChoiceSets, FeatureInfo
 
 
@@ -21,6 +22,7 @@ def rows() -> Rows:
             "decision": [0, 0],
             "time_utc": np.array(["2020-07-01T06:00", "2021-01-01T00:00"], dtype="datetime64[ns]"),
             "longitude": [-90.0, 0.0],
+            "latitude": [0.0, 45.0],
             "length_cm": [80.0, 95.0],
         }
     )
@@ -30,6 +32,7 @@ def rows() -> Rows:
         bearing_rad=np.array([np.nan, np.pi / 2, 0.0, np.nan, -3 * np.pi / 4]),
         stay=np.array([True, False, False, True, False]),
         decisions=decisions,
+        cell=np.array([1, 2, 3, 4, 5]),
         at_choice={"elevation": np.array([-100.0, -50.0, -10.0, -300.0, -3.0])},
         at_origin={"elevation": np.array([-100.0, -100.0, -100.0, -300.0, -300.0])},
         units={"elevation": "m"},
