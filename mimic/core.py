@@ -45,8 +45,9 @@ def log_odds_of(core: keras.Model) -> Callable[..., Any]:
 def scale_rows(network: keras.Model, rows: np.ndarray) -> Any:
     """(row, input), float32, as a tensor: to the last bit what the scaling layers of the network make of its inputs.
 
-    Scaled once and not for every minibatch. A network with an embedding has more than scaled inputs, and scales
-    them itself: for it the rows stay as they are.
+    Scaled once and not for every minibatch. Bits are those of the same rows in the same blocks: TensorFlow takes
+    logarithms by eights, and those left over by another routine, which may differ in the last bit. A network with an
+    embedding has more than scaled inputs, and scales them itself: for it the rows stay as they are.
     """
     last = _last_scaling(network)
     if last is None:

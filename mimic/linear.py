@@ -102,6 +102,7 @@ def linear_model(
     network.get_layer("log_odds").set_weights([(coef * scaling.scale)[:, None]])
     metadata: dict[str, Any] = {
         **describe_features(cs_train, features),
+        "scaling": scaling.as_mapping(),
         "kind": "conditional_logit",
         "weighting": weighting,
         "coef": dict(zip(features, coef.tolist(), strict=True)),

@@ -17,6 +17,7 @@ import pandas as pd
 from mimic.groups import behavior_mask
 from mimic.labels import soft_selections
 from mimic.rows import loss_rows
+from mimic.scaling import check_logarithms, scaling_kinds
 from mimic.schema import TRAIN, VALIDATION, ChoiceSets
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def check_tasks(data: WorkerData, tasks: Sequence[Task]) -> str:
             continue
         try:
             options = TrainingOptions(**task.options)
-            key = repr([task.features, options.weights, options.labels, options.augmentation, options.linear_skip])
+            of_data = (options.weights, options.labels, options.augmentation, options.linear_skip, options.scaling)
+            key = repr([task.features, *of_data])
             if key not in checked:
                 _check_against_data(data.training, task.features, options)
                 checked.add(key)
@@ -124,6 +126,8 @@ def _check_against_data(choice_sets: ChoiceSets, features: Sequence[str], option
         behavior_mask(choice_sets, text)
     if options.labels:
         soft_selections(choice_sets, options.labels)
+    kinds = scaling_kinds(options.scaling, features)
+    check_logarithms(choice_sets.features, dict(zip(features, kinds, strict=True)))
     named = {"augmentation": options.augmentation.features if options.augmentation else ()}
     named["linear_skip"] = () if isinstance(options.linear_skip, bool) else options.linear_skip
     for what, names in named.items():

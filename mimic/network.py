@@ -1,100 +1,41 @@
-"""Feature scaling and layer sizes into a Keras network of log-odds, built of Keras' own layers only."""
+"""Feature scaling and layer sizes into a Keras network of log-odds, built of Keras' own layers and operations only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import pandas as pd
 
-from mimic.schema import INDIVIDUAL, ChoiceSets
+from mimic.scaling import Scaling, check_finite, fit_scaling
+from mimic.schema import INDIVIDUAL, ChoiceSets, examples
 
-__all__ = ["Scaling", "build_network", "check_finite", "column_layers", "fit_scaling", "individual_numbers"]
+__all__ = [
+    "Scaling",
+    "build_network",
+    "check_finite",
+    "check_scaling",
+    "column_layers",
+    "fit_scaling",
+    "individual_numbers",
+]
 
-# Two Normalization layers of Keras, each of which clamps at 1e-7, and float32 variances bound what can be scaled.
-_SMALLEST_SCALE, _LARGEST_SCALE = 1e-12, 1e18
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """Mean and standard deviation of each feature, in its physical unit: what the network subtracts and divides by.
-
-    Parameters
-    ----------
-    names
-        The features, in the order in which the network takes them.
-    mean, scale
-        (feature,), float64. A scale is positive.
-    """
-
-    names: tuple[str, ...]
-    mean: np.ndarray
-    scale: np.ndarray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "mean", np.asarray(self.mean, dtype=np.float64))
-        object.__setattr__(self, "scale", np.asarray(self.scale, dtype=np.float64))
-        if len(set(self.names)) != len(self.names):
-            raise ValueError(f"features must be distinct; got {', '.join(self.names)}.")
-        if not self.mean.shape == self.scale.shape == (len(self.names),):
-            raise ValueError(
-                f"mean and scale must have shape (feature,) = ({len(self.names)},); "
-                f"got {self.mean.shape} and {self.scale.shape}."
-            )
-        if not np.isfinite(self.mean).all():
-            raise ValueError(f"means must be finite; got {self.mean.tolist()} for {', '.join(self.names)}.")
-        bad = [n for n, s in zip(self.names, self.scale, strict=True) if not _SMALLEST_SCALE <= s <= _LARGEST_SCALE]
-        if bad:
-            raise ValueError(
-                f"feature {', '.join(bad)}: the standard deviation must lie in [{_SMALLEST_SCALE:g}, "
-                f"{_LARGEST_SCALE:g}]; give the feature in another unit."
-            )
+_TOLERANCE = 1e-9  # of the scale; sums over the same rows in another order differ by less
 
 
-def check_finite(cs: ChoiceSets, names: Sequence[str]) -> None:
-    """Raise ValueError that names every feature with NaN or infinite values, and how many; unknown features too."""
-    missing = [name for name in names if name not in cs.features]
-    if missing:
-        raise ValueError(f"unknown feature {', '.join(missing)}; known are {', '.join(cs.features)}.")
-    bad = {name: int(np.count_nonzero(~np.isfinite(cs.features[name]))) for name in names}
-    told = [f"{name} ({n:,} of {cs.n_rows:,} rows)" for name, n in bad.items() if n]
-    if told:
-        raise ValueError(
-            f"features must be finite; got NaN or infinity in {', '.join(told)}. "
-            "Drop these choices or fill the covariate before training or predicting."
-        )
+class _Model(Protocol):
+    """What `mimic.model.LogOddsModel` has that a check of the scaling reads."""
 
+    @property
+    def network(self) -> keras.Model | None: ...
 
-def fit_scaling(cs_train: ChoiceSets, names: Sequence[str]) -> Scaling:
-    """Mean and standard deviation of each feature over all choice rows of the training decisions.
+    @property
+    def features(self) -> tuple[str, ...]: ...
 
-    A constant feature gets scale 1, so that it becomes 0 and not NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows, a feature is unknown, or one holds NaN or infinity.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> decisions = pd.DataFrame({"individual": ["a"], "decision": [1]})
-    >>> cs = ChoiceSets(decisions, [0, 2], [1, 2], [0], {"depth_m": [10.0, 30.0], "one": [1.0, 1.0]})
-    >>> scaling = fit_scaling(cs, ["depth_m", "one"])
-    >>> scaling.mean.tolist(), scaling.scale.tolist()
-    ([20.0, 1.0], [10.0, 1.0])
-    """
-    check_finite(cs_train, names)
-    if cs_train.n_rows == 0:
-        raise ValueError("expected training decisions to fit the scaling on; got none.")
-    columns = [cs_train.features[name] for name in names]
-    mean = np.array([column.mean(dtype=np.float64) for column in columns])
-    spread = [1.0 if c.min() == c.max() else float(c.std(dtype=np.float64)) for c in columns]
-    return Scaling(tuple(names), mean, np.array(spread))
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
 
 
 def individual_numbers(cs: ChoiceSets, individuals: Sequence[str]) -> np.ndarray:
@@ -141,7 +82,7 @@ def build_network(
     Parameters
     ----------
     scaling
-        Becomes a layer of the network, so that the network takes physical units.
+        Becomes layers of the network, logarithms included, so that the network takes physical units.
     units
         Units of each hidden layer; none gives a linear model.
     dropout
@@ -152,7 +93,7 @@ def build_network(
         Penalty on the squared weights (not on biases) of the hidden layers and of the last one, in nats. It is in
         `network.losses`.
     linear
-        (feature,), nats per physical unit: the start of a linear term beside the hidden layers, whose last layer then
+        (feature,), nats per physical unit (per unit of the logarithm, where one is taken): the start of a linear term beside the hidden layers, whose last layer then
         starts at zero, so that the network starts as this linear model, up to a constant. `mimic.linear.linear_term`
         gives the conditional logit's. A feature with 0 is left out of the term for good. `l2` is not on it: it would
         pull the classical model to zero.
@@ -214,6 +155,52 @@ def column_layers(inputs: Any, start: int, stop: int | None, *, name: str) -> An
     return keras.layers.Reshape((stop - start,), name=name)(x)
 
 
+def check_scaling(model: _Model, cs_train: ChoiceSets) -> None:
+    """Raise ValueError where the scaling in a network is not that of these training decisions.
+
+    A scaling that was fitted with validation rows among the training rows, or on any others, is found so: it is read
+    off the layers of the network and computed anew. For a member of an ensemble give the decisions that it trained on.
+
+    Raises
+    ------
+    ValueError
+        If the scaling was fitted on other rows; the message names the features, with both means and scales. If there
+        is no scaling to check, as in the model without features and in the several networks of an ensemble.
+    """
+    names = model.features
+    kinds = {name: one["kind"] for name, one in model.metadata.get("scaling", {}).items()}
+    fitted = fit_scaling(cs_train, names, kinds=kinds)
+    mean, scale = _read_scaling(model.network)
+    differs = (np.abs(mean - fitted.mean) > _TOLERANCE * fitted.scale) | (
+        np.abs(scale - fitted.scale) > _TOLERANCE * fitted.scale
+    )
+    if differs.any():
+        told = [
+            f"{names[k]} (mean {mean[k]:.6g} and scale {scale[k]:.6g}; of these decisions {fitted.mean[k]:.6g} and "
+            f"{fitted.scale[k]:.6g})"
+            for k in np.flatnonzero(differs)
+        ]
+        raise ValueError(
+            f"the scaling was fitted on other rows than those of these {cs_train.n_decisions:,} decisions: "
+            f"{examples(told)}. Fit it on the training decisions alone: validation rows tell the network about "
+            "animals that it must not know."
+        )
+
+
+def _read_scaling(network: keras.Model | None) -> tuple[np.ndarray, np.ndarray]:
+    """What a network subtracts and divides by: (feature,) each, float64."""
+    layers = {} if network is None else {layer.name: layer.get_config() for layer in network.layers}
+    if "scaling" not in layers:
+        raise ValueError(
+            "expected a network with its own scaling; the model without features has none, and of an ensemble each "
+            "member has one: check the members."
+        )
+    scale = np.sqrt(np.asarray(layers["scaling"]["variance"], dtype=np.float64))
+    if "scaling_of_small" in layers:
+        scale = scale * np.sqrt(np.asarray(layers["scaling_of_small"]["variance"], dtype=np.float64))
+    return np.asarray(layers["scaling"]["mean"], dtype=np.float64), scale
+
+
 def _check(
     scaling: Scaling, units: Sequence[int], l2: float, n_individuals: int, embedding_size: int, embedding_l2: float
 ) -> None:
@@ -254,10 +241,30 @@ def _linear(scaled: Any, scaling: Scaling, coef: np.ndarray) -> Any:
 
 def _scaled(inputs: Any, scaling: Scaling) -> Any:
     """(x - mean) / scale by one Normalization layer, or two for tiny scales, which a single one would clamp."""
+    x = inputs
+    for kind in ("log", "log1p"):
+        x = _with_logarithms(x, kind, np.array([one == kind for one in scaling.kinds]))
     coarse = np.maximum(scaling.scale, 1e-6)
     mean, variance = scaling.mean.tolist(), np.square(coarse).tolist()
-    x = keras.layers.Normalization(mean=mean, variance=variance, name="scaling")(inputs)
+    x = keras.layers.Normalization(mean=mean, variance=variance, name="scaling")(x)
     if (coarse == scaling.scale).all():
         return x
     rest = np.square(scaling.scale / coarse).tolist()
     return keras.layers.Normalization(mean=[0.0] * len(rest), variance=rest, name="scaling_of_small")(x)
+
+
+def _with_logarithms(x: Any, kind: str, taken: np.ndarray) -> Any:
+    """The columns `taken` (column,) as their logarithm, the others to the last bit as they are.
+
+    Keras has no layer for a logarithm that a file can hold, so it is an operation, renamed because the names that
+    Keras gives to operations count those built before.
+    """
+    if not taken.any():
+        return x
+    # Columns that are left out are 1 (or 0) in the logarithm and 0 in its result.
+    left_out = [0.0 if one or kind == "log1p" else 1.0 for one in taken]
+    inner = keras.layers.Rescaling(taken.astype(float).tolist(), left_out, name=f"{kind}_columns")(x)
+    logarithm = {"log": keras.ops.log, "log1p": keras.ops.log1p}[kind](inner)
+    keras.Model(inner, logarithm).operations[-1].name = kind
+    others = keras.layers.Rescaling((~taken).astype(float).tolist(), name=f"{kind}_others")(x)
+    return keras.layers.Add(name=f"{kind}_taken")([logarithm, others])

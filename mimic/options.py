@@ -12,6 +12,7 @@ import numpy as np
 from mimic.augmentation import Augmentation
 from mimic.contrasts import Weighting
 from mimic.expressions import parse
+from mimic.scaling import check_scaling_option
 
 __all__ = ["Loss", "Plateau", "TrainingOptions", "build_optimizer", "learning_rates"]
 
@@ -65,6 +66,9 @@ class TrainingOptions:
         clipped where one is given.
     plateau
         Lowers the learning rate where the monitored loss no longer falls; not together with a schedule.
+    scaling
+        How features are scaled, "zscore", "minmax", "robust", "log", "log1p" or "none": one for all features, or
+        feature -> kind with "default" for the others, see `mimic.scaling`.
     units, activation, dropout, l2
         Of the hidden layers, see `mimic.network.build_network`.
     linear_skip
@@ -111,6 +115,7 @@ class TrainingOptions:
     weight_decay: float | None = None
     gradient_clip_norm: float | None = None
     plateau: Plateau | None = None
+    scaling: str | Mapping[str, str] = "zscore"
     units: tuple[int, ...] = (24, 24, 24)
     activation: str = "relu"
     dropout: float = 0.0
@@ -141,6 +146,7 @@ class TrainingOptions:
         self._check_together()
         for text in self.weights:
             parse(text)
+        check_scaling_option(self.scaling)
         _check_activation(self.activation)
         build_optimizer(self)
         learning_rates(self, n_epochs=1, steps_per_epoch=1)
