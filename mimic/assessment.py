@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mimic.baseline import BASELINE
+from mimic.bin_shares import bin_table
 from mimic.chain import chain_rule
 from mimic.comparison import compare
 from mimic.configuration import TRUTH, Configuration
@@ -28,10 +29,10 @@ def assess(
     Returns
     -------
     evaluation, GMP by group (`mimic.evaluation.evaluate`); shares, predicted against observed shares of choices;
-    differences between pairs of models (`mimic.comparison.compare`); and chain, where each model gains
-    (`mimic.chain.chain_rule`).
+    differences between pairs of models (`mimic.comparison.compare`); chain, where each model gains
+    (`mimic.chain.chain_rule`); and bins, where the choices are bins (`mimic.bin_shares.bin_table`).
     """
-    groups = configuration.groups
+    groups, bins = configuration.groups, configuration.bins
     named: dict[str, Any] = {"choice_groups": groups.choices, "behavior_groups": groups.behaviors}
     shares = [
         mean_choice_probability(log_odds, choice_sets, text).assign(condition=name)
@@ -45,6 +46,7 @@ def assess(
         "shares": pd.concat(shares, ignore_index=True) if shares else pd.DataFrame(),
         "differences": compare(log_odds, choice_sets, [p for p in pairs if {*p} <= {*log_odds}], **named),
         "chain": chain_rule(log_odds, choice_sets, stages, behavior_groups=groups.behaviors),
+        "bins": pd.DataFrame() if bins is None else bin_table(log_odds, choice_sets, bins.bins),
     }
 
 

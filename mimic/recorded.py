@@ -18,10 +18,10 @@ from mimic.schema import ChoiceSets
 
 __all__ = ["TABLES", "assess_once", "record_figures"]
 
-TABLES = ("evaluation", "shares", "differences", "chain")
+TABLES = ("evaluation", "shares", "differences", "chain", "bins")
 """The tables of an experiment that the registry keeps."""
 
-_EVALUATION = ("evaluation", "comparison", "chain")
+_EVALUATION = ("evaluation", "comparison", "chain", "bin_shares")
 
 
 def assess_once(
@@ -41,6 +41,7 @@ def assess_once(
             for name, log_odds in fit.log_odds.items()
         ],
         "groups": groups_in_order,
+        "bins": None if configuration.bins is None else [list(configuration.bins.edges), configuration.bins.unit],
         "code": code_version(roots=_EVALUATION),
     }
     runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mimic.baseline import BASELINE
+from mimic.bin_shares import format_bins
 from mimic.chain import format_chain
 from mimic.comparison import format_comparison
 from mimic.configuration import Configuration
@@ -119,7 +120,9 @@ def difference_table(configuration: Configuration, prepared: Prepared, fit: Fit)
     table = decision_table({m: fit.log_odds[m] for m in (model, other)}, choice_sets)
     selected = choice_sets.choice[np.maximum(choice_sets.selected, 0)]
     table["longitude"], table["latitude"] = centroids(choice_sets.decisions["origin"].to_numpy())
-    table["longitude_selected"], table["latitude_selected"] = centroids(selected)
+    # a bin is selected where the animal is: no arrow
+    reached = choice_sets.decisions["origin"].to_numpy() if configuration.bins is not None else selected
+    table["longitude_selected"], table["latitude_selected"] = centroids(reached)
     table["difference"] = table[model] - table[other]
     individual = configuration.figures.individual
     if individual is None:
@@ -137,7 +140,7 @@ def draw_run(
     progress: Progress,
 ) -> list[str]:
     """Draw the figures of a run into a folder; the names of the files."""
-    from mimic import evaluation_figures, figures, group_figures, maps, training_figures
+    from mimic import bin_figures, evaluation_figures, figures, group_figures, maps, training_figures
 
     folder.mkdir()
     drawn: list[str] = []
@@ -160,6 +163,9 @@ def draw_run(
             keep(curves, "training.png")
         keep(group_figures.draw_groups(tables["evaluation"], colors=colors), "groups.png")
         keep(evaluation_figures.draw_chain(tables["chain"], colors=colors).figure, "chain.png")
+        if configuration.bins is not None:
+            bins = bin_figures.draw_bins(tables["bins"], label=configuration.bins.label, colors=colors)
+            keep(bins.figure, "bins.png")
         if prepared.tracks is not None and len(configuration.models) > 1:
             table, individual, model, other = difference_table(configuration, prepared, fit)
             axes = maps.draw_difference_map(table, title=f"individual {individual}: A = {model}, B = {other}")
@@ -193,6 +199,7 @@ def format_run(result: dict[str, Any], out: Path) -> str:
         *_format_chain(_validation(result["chain"])),
     ]
     lines += _format_training(result)
+    lines += _format_bins(_validation(result["bins"]))
     if result["shares"]:
         shares = _validation(result["shares"])
         lines += ["", "Share of selections, validation, predicted against observed:", _format_shares(shares)]
@@ -242,6 +249,15 @@ def _format_chain(table: pd.DataFrame) -> list[str]:
         "Where the gain over chance is made; stages add up to the whole (chain.csv has the rest):",
         format_chain(shown),
     ]
+
+
+def _format_bins(table: pd.DataFrame) -> list[str]:
+    """The bins of the last model of the experiment; nothing where choices are no bins."""
+    own = table[~table["model"].isin([BASELINE])] if len(table) else table
+    if own.empty:
+        return []
+    shown = own[own["model"] == own["model"].iloc[-1]]
+    return ["", "By bin, validation (bins.csv has the rest):", format_bins(shown)]
 
 
 def _group_name(group: pd.Series) -> str:
