@@ -22,6 +22,7 @@ __all__ = [
     "degrees_north",
     "graticule",
     "land",
+    "land_polygons",
     "leaves_at",
     "unwrap",
     "view_of",
@@ -213,7 +214,7 @@ def land(view: MapView) -> shapely.MultiPolygon:
     """
     import shapely
 
-    polygons = _polygons()
+    polygons = land_polygons()
     if view.is_polar:
         side = 1 if view.projection == "north polar" else -1
         bounds = shapely.bounds(polygons)
@@ -232,7 +233,7 @@ def land(view: MapView) -> shapely.MultiPolygon:
 
 
 @cache
-def _polygons() -> np.ndarray:
+def land_polygons() -> np.ndarray:
     """All land as valid polygons in degrees, (polygon,), each in one piece: longitudes may pass 180."""
     import geopandas
     import shapely

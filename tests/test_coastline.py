@@ -98,7 +98,7 @@ def test_an_inland_map_is_land_to_its_edges_and_a_map_of_open_sea_has_none() -> 
 
 
 def test_polygons_are_valid_and_no_ring_jumps_around_the_earth() -> None:
-    polygons = mimic.coastline._polygons()
+    polygons = mimic.coastline.land_polygons()
     assert shapely.is_valid(polygons).all()
     # The closing way of Antarctica, along the pole, is the only long step there may be.
     jumps = [np.abs(np.diff(np.asarray(p.exterior.coords)[:, 0])).max() > 180 for p in polygons]
