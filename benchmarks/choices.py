@@ -1,6 +1,7 @@
-"""Choice sets of synthetic decisions in the Gulf of Alaska: `build_choices` against a loop over h3 calls.
+"""Choice sets with eight covariates and six features of geometry and time: mimic against a loop over h3 calls.
 
-Every case runs in a process of its own, one at a time, and the results are compared row by row at the end.
+Every case runs in a process of its own, one at a time. At the smallest size the usual ways run too, and all results are
+compared row by row at the end.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from typing import TYPE_CHECKING, Any
 # The parent stays small and imports the standard library only: on Linux the peak memory that a child reports is
 # at least that of the process it was started from.
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from mimic.covariates import Covariate
+    from mimic.choices import Source
+    from mimic.ledger import Ledger
+    from mimic.schema import ChoiceSets
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "north_pacific"
-N_DECISIONS = {"quick": 10_000, "full": 100_000}
+SMALLEST = 10_000
+SIZES = {"quick": (SMALLEST, 100_000), "full": (SMALLEST, 100_000, 1_000_000)}
 N_REPEATS = {"quick": 1, "full": 3}
-CASES = ("usual_way", "usual_way_cached", "ours_given_tables", "ours")
+USUAL = ("usual_way", "usual_way_tuned", "usual_way_cached")
+OURS = ("table_and_rows", "ours", "ours_lazy", "store")
 RESOLUTION = 4
 MAX_DISTANCE_KM = 100.0
 DISK = 3  # rings that hold every cell within 100 km at resolution 4
 WEST, EAST, SOUTH, NORTH = -170.0, -132.0, 50.0, 60.5
-FEATURES = ("heading_sin", "heading_cos", "season_sin", "season_cos", "elevation", "sst")
+DAILY = ("sst", "salinity", "mixed_layer_m", "production", "current_east", "current_north")
+STATIC = ("elevation", "shore_km")
+GEOMETRY = ("distance_km", "stay", "heading_sin", "heading_cos", "season_sin", "season_cos")
+FEATURES = (*GEOMETRY, *DAILY, *STATIC)
 
 
 @dataclass(frozen=True)
@@ -66,16 +75,16 @@ def peak_mb() -> float:
 
 
 def prepare(folder: Path, n_decisions: int) -> None:
-    """Decisions, and both covariates as tables on cells, into Parquet files."""
+    """Decisions of animals at random places at sea, and a year of covariates on cells, missing on land."""
     import numpy as np
     import pandas as pd
 
-    from mimic.covariates import sample
-    from mimic.hexgrid import cell_at, neighbor_table
+    from mimic.covariates import Covariate, sample
+    from mimic.hexgrid import cell_at, centroids, neighbor_table
 
     rng = np.random.default_rng(0)
-    elevation, sst = covariates()
-    longitude, latitude = rng.uniform(WEST, EAST, 4 * n_decisions), rng.uniform(SOUTH, NORTH, 4 * n_decisions)
+    elevation = Covariate("elevation", DATA / "elevation_5min.nc", "elevation", unit="m")
+    longitude, latitude = rng.uniform(WEST, EAST, 3 * n_decisions), rng.uniform(SOUTH, NORTH, 3 * n_decisions)
     cells = cell_at(longitude, latitude, RESOLUTION)
     at_sea = np.flatnonzero(sample(elevation, cells) < 0)[:n_decisions]
     origin = cells[at_sea]
@@ -83,12 +92,13 @@ def prepare(folder: Path, n_decisions: int) -> None:
     flat, offsets = table.rows_of(origin)
     # six of ten decisions stay: the origin is the first of its neighbors
     drawn = np.where(rng.uniform(size=n_decisions) < 0.6, 0, rng.integers(0, np.diff(offsets)))
-    day = rng.integers(0, 3 * 365, n_decisions)
+    n_individuals = max(2, n_decisions // 100)
     decisions = pd.DataFrame(
         {
-            "individual": np.char.add("fish ", (np.arange(n_decisions) % 100).astype(str)),
+            "individual": np.char.add("fish ", np.sort(rng.integers(0, n_individuals, n_decisions)).astype(str)),
             "decision": np.arange(n_decisions),
-            "time_utc": np.datetime64("2018-01-01T20", "ns") + day.astype("timedelta64[D]"),
+            "time_utc": np.datetime64("2018-01-01T20", "ns")
+            + rng.integers(0, 365, n_decisions).astype("timedelta64[D]"),
             "longitude": longitude[at_sea],
             "latitude": latitude[at_sea],
             "origin": origin,
@@ -97,74 +107,141 @@ def prepare(folder: Path, n_decisions: int) -> None:
     )
     decisions.to_parquet(folder / "decisions.parquet")
     known = np.unique(table.cell)
-    pd.DataFrame({"choice": known, "elevation": sample(elevation, known)}).to_parquet(folder / "elevation.parquet")
-    months = [pd.Timestamp(2018, month, 15) for month in range(1, 13)]
-    by_month = [
-        pd.DataFrame({"choice": known, "month": m.month, "sst": sample(sst, known, pd.DatetimeIndex([m] * len(known)))})
-        for m in months
+    east, north = centroids(known)
+    depth = sample(elevation, known)
+    on_land = depth >= 0
+    day = np.arange(365)[:, None]
+    waves = [
+        np.sin(np.radians(east * (k + 1)) + day * 2 * np.pi / 365) + np.cos(np.radians(north * (k + 2))) * (k + 1)
+        for k in range(len(DAILY))
     ]
-    pd.concat(by_month, ignore_index=True).to_parquet(folder / "sst.parquet")
-    emit("input", "n_decisions", n_decisions, "decisions")
-    emit("input", "n_distinct_origins", len(table.origin), "cells")
-
-
-def covariates() -> tuple[Covariate, Covariate]:
-    """The two covariates of `data/north_pacific`."""
-    from mimic.covariates import Covariate
-
-    return (
-        Covariate("elevation", DATA / "elevation_5min.nc", "elevation", unit="m"),
-        Covariate("sst", DATA / "ocean_climatology.nc", "sst", unit="degC"),
-    )
+    noise = rng.normal(scale=0.1, size=(len(DAILY), 365, len(known)))
+    daily = (np.stack(waves) + noise).astype(np.float32)
+    daily[:, :, on_land] = np.nan
+    np.save(folder / "cells.npy", known)
+    np.save(folder / "daily.npy", daily)
+    np.save(folder / "static.npy", np.stack([depth, np.hypot(east, north)]).astype(np.float32))
+    emit(f"input_{n_decisions}", "n_distinct_origins", len(table.origin), "cells")
+    emit(f"input_{n_decisions}", "n_cells", len(known), "cells")
 
 
 # ---------------------------------------------------------------- ours
 
 
-def ours(folder: Path, *, from_tables: bool) -> tuple[Cost, pd.DataFrame]:
-    """What `build_choices` costs, and its rows."""
+def sources(folder: Path) -> list[Source]:
+    """The eight covariates, on cells."""
     import numpy as np
-    import pandas as pd
 
-    from mimic.choices import Source, build_choices, covariate_source
+    from mimic.choices import Source
+    from mimic.joins import JoinedField
+
+    known, daily, static = (np.load(folder / f"{name}.npy") for name in ("cells", "daily", "static"))
+
+    def join_daily(values: np.ndarray, cells: np.ndarray, times: np.ndarray) -> JoinedField:
+        step = (times.astype("datetime64[D]") - np.datetime64("2018-01-01")).astype(np.int64)
+        on_cells = values if np.array_equal(cells, known) else values[:, np.searchsorted(known, cells)]
+        return JoinedField(on_cells, step, step, np.zeros(len(times)), np.ones(len(times), dtype=bool))
+
+    def join_static(values: np.ndarray, cells: np.ndarray, times: np.ndarray) -> JoinedField:
+        return JoinedField.static(values[np.searchsorted(known, cells)], len(times))
+
+    def no_rows(cells: np.ndarray, times: np.ndarray) -> np.ndarray:
+        raise RuntimeError("these covariates are joined as a whole")
+
+    return [
+        *(
+            Source(name, no_rows, join=lambda cells, times, values=values: join_daily(values, cells, times))
+            for name, values in zip(DAILY, daily, strict=True)
+        ),
+        *(
+            Source(name, no_rows, join=lambda cells, times, values=values: join_static(values, cells, times))
+            for name, values in zip(STATIC, static, strict=True)
+        ),
+    ]
+
+
+def build(
+    decisions: pd.DataFrame, covariates: list[Source], *, lazy: bool, features: bool = True
+) -> tuple[ChoiceSets, Ledger]:
+    """`build_choices` with all features, or the rows alone."""
+    from mimic.choices import build_choices
     from mimic.features import FeatureSpec
 
-    decisions = pd.read_parquet(folder / "decisions.parquet")
-    elevation_table = pd.read_parquet(folder / "elevation.parquet")
-    sst_table = pd.read_parquet(folder / "sst.parquet")
-    cells = elevation_table["choice"].to_numpy()  # sorted
-    elevation, sst = elevation_table["elevation"].to_numpy(), sst_table["sst"].to_numpy().reshape(12, -1)
-    emit_data_memory("ours_given_tables" if from_tables else "ours")
-
-    def look_up_sst(wanted: np.ndarray, times: np.ndarray) -> np.ndarray:
-        month = times.astype("datetime64[M]").astype(np.int64) % 12
-        return sst[month, np.searchsorted(cells, wanted)]
-
-    started, cpu_started = time.perf_counter(), time.process_time()
-    if from_tables:
-        sources = [
-            Source("elevation", lambda wanted, _: elevation[np.searchsorted(cells, wanted)], "m"),
-            Source("sst", look_up_sst, "degC"),
-        ]
-    else:
-        sources = [covariate_source(c) for c in covariates()]
-    choice_sets, _ = build_choices(
+    return build_choices(
         decisions,
         max_distance_km=MAX_DISTANCE_KM,
-        features=[FeatureSpec(name) for name in FEATURES],
-        sources=sources,
-        domain="elevation < 0",
+        features=[FeatureSpec(name) for name in FEATURES] if features else [],
+        sources=covariates if features else [],
+        domain="elevation < 0" if features else None,
+        lazy=lazy,
     )
+
+
+def ours(folder: Path, case: str, name: str) -> Cost:
+    """What a case of mimic costs; its rows are kept for the comparison where there are few."""
+    import pandas as pd
+    import scipy.spatial  # noqa: F401  (imports are not part of the measurement)
+
+    decisions = pd.read_parquet(folder / "decisions.parquet")
+    covariates = sources(folder)
+    emit(name, "memory_before", round(peak_mb(), 1), "MB")
+    started, cpu_started = time.perf_counter(), time.process_time()
+    choice_sets, _ = build(decisions, covariates, lazy=case != "ours", features=case != "table_and_rows")
+    if case == "ours_lazy":
+        gather_all(choice_sets)
+    elif case == "store":
+        size = store(folder, choice_sets, name)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    emit(name, "n_kept_decisions", choice_sets.n_decisions, "decisions")
+    emit(name, "n_rows", choice_sets.n_rows, "rows")
+    if case == "store":
+        emit(name, "on_disk", round(size / 1e6, 1), "MB")
+    elif case == "ours" and len(decisions) == SMALLEST:
+        keep_rows(folder, case, choice_sets)
+    return cost
+
+
+def gather_all(choice_sets: ChoiceSets) -> None:
+    """Every feature of every row, block by block, as training and evaluation read them."""
+    step = 32_768
+    for first in range(0, choice_sets.n_decisions, step):
+        choice_sets.block(first, min(first + step, choice_sets.n_decisions), FEATURES)
+
+
+def store(folder: Path, choice_sets: ChoiceSets, name: str) -> int:
+    """Bytes on disk of the choice sets, which are read back and compared in a block."""
+    import numpy as np
+
+    from mimic.store import load_choice_sets, save_choice_sets
+
+    target = folder / f"{name}_choices"
+    started = time.perf_counter()
+    save_choice_sets(choice_sets, target)
+    emit(name, "seconds_writing", round(time.perf_counter() - started, 3), "s")
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    started = time.perf_counter()
+    again = load_choice_sets(target)
+    emit(name, "seconds_opening", round(time.perf_counter() - started, 3), "s")
+    one, other = (cs.block(0, min(1000, cs.n_decisions), FEATURES) for cs in (choice_sets, again))
+    assert np.array_equal(one.choice, other.choice)
+    for feature in FEATURES:
+        assert np.array_equal(one.features[feature], other.features[feature]), f"{feature} changed on disk"
+    return size
+
+
+def keep_rows(folder: Path, case: str, choice_sets: ChoiceSets) -> None:
+    """The rows as a table, for the comparison."""
+    import pandas as pd
+
     rows = pd.DataFrame(
         {
             "decision": choice_sets.decisions["decision"].to_numpy()[choice_sets.decision_of_row],
             "choice": choice_sets.choice,
             "selected": choice_sets.is_selected,
-            **choice_sets.features,
+            **{name: choice_sets.features[name] for name in FEATURES},
         }
     )
-    return cost, rows
+    rows.to_parquet(folder / f"{case}.parquet")
 
 
 # ---------------------------------------------------------------- the usual way
@@ -198,80 +275,152 @@ def neighbors(origin: int) -> list[tuple[int, float, int, float, float]]:
     return found
 
 
-def usual_way(folder: Path, *, cached: bool) -> tuple[Cost, pd.DataFrame]:
-    """What a loop over decisions with h3 calls and pandas merges costs, and its rows.
+def covariate_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The covariates as tables: one row for each cell and day, and one for each cell."""
+    import numpy as np
+    import pandas as pd
 
-    Tuned as far as the approach goes: integer cells, tuples and not dictionaries, features of a decision computed
-    once a decision and not once a row. With `cached` the neighbors of an origin are kept for its next decision.
+    known, daily, static = (np.load(folder / f"{name}.npy") for name in ("cells", "daily", "static"))
+    keys = {"choice": np.tile(known, 365), "day": np.repeat(np.arange(365), len(known))}
+    return (
+        pd.DataFrame({**keys, **{name: values.ravel() for name, values in zip(DAILY, daily, strict=True)}}),
+        pd.DataFrame({"choice": known, **dict(zip(STATIC, static, strict=True))}),
+    )
+
+
+def usual_way(folder: Path, name: str) -> Cost:
+    """What the pipeline costs as it is commonly written: a loop over decisions with h3 calls, and pandas merges.
+
+    Cells as the text that h3 gives by default, a dictionary for each choice, features of a choice in the loop, those
+    of a decision by pandas, and a merge for each covariate, as each comes in a table of its own.
     """
-    from functools import cache
-
+    import h3
     import numpy as np
     import pandas as pd
 
     decisions = pd.read_parquet(folder / "decisions.parquet")
-    elevation, sst = pd.read_parquet(folder / "elevation.parquet"), pd.read_parquet(folder / "sst.parquet")
-    emit_data_memory("usual_way_cached" if cached else "usual_way")
+    by_day, by_cell = covariate_tables(folder)
+    text = {cell: h3.int_to_str(cell) for cell in by_cell["choice"].tolist()}
+    daily = [by_day[["choice", "day", c]].assign(choice=by_day["choice"].map(text)) for c in DAILY]
+    static = [by_cell[["choice", c]].assign(choice=by_cell["choice"].map(text)) for c in STATIC]
+    decisions["origin"], decisions["destination"] = decisions["origin"].map(text), decisions["destination"].map(text)
+    emit(name, "memory_before", round(peak_mb(), 1), "MB")
+    started, cpu_started = time.perf_counter(), time.process_time()
+    collected = []
+    for decision in decisions.itertuples():
+        here = h3.cell_to_latlng(decision.origin)
+        for cell in h3.grid_disk(decision.origin, DISK):
+            there = h3.cell_to_latlng(cell)
+            distance = h3.great_circle_distance(here, there, unit="km")
+            if distance > MAX_DISTANCE_KM:
+                continue
+            stay = cell == decision.origin
+            heading = 0.0 if stay else bearing(*here, *there)
+            collected.append(
+                {
+                    "decision": decision.decision,
+                    "choice": cell,
+                    "selected": cell == decision.destination,
+                    "time_utc": decision.time_utc,
+                    "distance_km": distance,
+                    "stay": int(stay),
+                    "heading_sin": 0.0 if stay else math.sin(heading),
+                    "heading_cos": 0.0 if stay else math.cos(heading),
+                }
+            )
+    rows = pd.DataFrame(collected)
+    times = rows["time_utc"]
+    rows["day"] = times.dt.day_of_year - 1
+    year_start = pd.to_datetime(times.dt.year.astype(str) + "-01-01")
+    angle = 2 * np.pi * ((times - year_start) / pd.Timedelta(days=1)) / np.where(times.dt.is_leap_year, 366, 365)
+    rows["season_sin"], rows["season_cos"] = np.sin(angle), np.cos(angle)
+    for table in daily:
+        rows = rows.merge(table, on=["choice", "day"], how="left")
+    for table in static:
+        rows = rows.merge(table, on="choice", how="left")
+    rows = usable(rows)
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    rows["choice"] = rows["choice"].map({cell: number for number, cell in text.items()})
+    rows.drop(columns=["day", "time_utc"]).to_parquet(folder / "usual_way.parquet")
+    return cost
+
+
+def usable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Choices at sea with all covariates, of decisions whose selected choice is one of at least two of them."""
+    rows = rows[rows[[*DAILY, *STATIC]].notna().all(axis=1) & (rows["elevation"] < 0)]
+    by_decision = rows.groupby("decision")["selected"]
+    return rows[(by_decision.transform("sum") == 1) & (by_decision.transform("size") >= 2)].reset_index(drop=True)
+
+
+def usual_way_tuned(folder: Path, name: str, *, cached: bool) -> Cost:
+    """What the same costs once it is tuned as far as a loop and merges go.
+
+    This means integer cells, tuples and not dictionaries, features of a decision computed
+    once a decision and not once a row, one merge for all daily covariates and one for the static ones. With `cached`
+    the neighbors of an origin are kept for its next decision.
+    """
+    from functools import cache
+
+    import h3  # noqa: F401  (imports are not part of the measurement)
+    import numpy as np
+    import pandas as pd
+
+    decisions = pd.read_parquet(folder / "decisions.parquet")
+    by_day, by_cell = covariate_tables(folder)
+    emit(name, "memory_before", round(peak_mb(), 1), "MB")
     started, cpu_started = time.perf_counter(), time.process_time()
     look_around = cache(neighbors) if cached else neighbors
     times = decisions["time_utc"]
     year_start = pd.to_datetime(times.dt.year.astype(str) + "-01-01")
-    year_days = np.where(times.dt.is_leap_year, 366, 365)
-    angle = 2 * np.pi * ((times - year_start) / pd.Timedelta(days=1)) / year_days
+    angle = 2 * np.pi * ((times - year_start) / pd.Timedelta(days=1)) / np.where(times.dt.is_leap_year, 366, 365)
     columns = [
         decisions["decision"].tolist(),
         decisions["origin"].tolist(),
         decisions["destination"].tolist(),
-        times.dt.month.tolist(),
+        (times.dt.day_of_year - 1).tolist(),
         np.sin(angle).tolist(),
         np.cos(angle).tolist(),
     ]
     collected = []
-    for decision, origin, destination, month, season_sin, season_cos in zip(*columns, strict=True):
+    for decision, origin, destination, day, season_sin, season_cos in zip(*columns, strict=True):
         for cell, distance, stay, heading_sin, heading_cos in look_around(origin):
             collected.append(
                 (
                     decision,
                     cell,
                     cell == destination,
+                    day,
                     distance,
                     stay,
                     heading_sin,
                     heading_cos,
-                    month,
                     season_sin,
                     season_cos,
                 )
             )
-    names = ["decision", "choice", "selected", "distance_km", "stay", *FEATURES[:2], "month", *FEATURES[2:4]]
-    rows = pd.DataFrame(collected, columns=names)
-    rows = rows.merge(elevation, on="choice", how="left").merge(sst, on=["choice", "month"], how="left")
-    rows = rows[rows["elevation"].notna() & rows["sst"].notna() & (rows["elevation"] < 0)]
-    by_decision = rows.groupby("decision")["selected"]
-    rows = rows[(by_decision.transform("sum") == 1) & (by_decision.transform("size") >= 2)].reset_index(drop=True)
-    return Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb()), rows
+    rows = pd.DataFrame(collected, columns=["decision", "choice", "selected", "day", *GEOMETRY])
+    rows = rows.merge(by_day, on=["choice", "day"], how="left").merge(by_cell, on="choice", how="left")
+    rows = usable(rows)
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    rows.drop(columns="day").to_parquet(folder / f"{'usual_way_cached' if cached else 'usual_way_tuned'}.parquet")
+    return cost
 
 
 # ---------------------------------------------------------------- one case, the comparison, all of them
 
 
-def emit_data_memory(case: str) -> None:
-    """Memory with packages and input loaded, before the work."""
-    emit(case, "memory_before", round(peak_mb(), 1), "MB")
-
-
-def run_case(case: str, folder: Path) -> None:
-    """Measure one case in this process, and keep its rows for the comparison."""
-    if case.startswith("usual_way"):
-        import h3  # noqa: F401  (imports are not part of the measurement)
-
-        cost, rows = usual_way(folder, cached=case == "usual_way_cached")
+def run_case(case: str, folder: Path, n_decisions: int) -> None:
+    """Measure one case in this process."""
+    name = f"{case}_{n_decisions}"
+    if case == "usual_way":
+        cost = usual_way(folder, name)
+    elif case in USUAL:
+        cost = usual_way_tuned(folder, name, cached=case == "usual_way_cached")
     else:
-        cost, rows = ours(folder, from_tables=case == "ours_given_tables")
-    emit(case, "peak_memory", round(cost.peak_mb, 1), "MB")
-    emit(case, "seconds", cost.seconds, "s")
-    emit(case, "cpu_seconds", cost.cpu_seconds, "s")
-    rows.to_parquet(folder / f"{case}.parquet")
+        cost = ours(folder, case, name)
+    emit(name, "peak_memory", round(cost.peak_mb, 1), "MB")
+    emit(name, "seconds", cost.seconds, "s")
+    emit(name, "cpu_seconds", cost.cpu_seconds, "s")
 
 
 def compare(folder: Path) -> None:
@@ -280,47 +429,62 @@ def compare(folder: Path) -> None:
     import pandas as pd
 
     keys = ["decision", "choice"]
-    tables = {c: pd.read_parquet(folder / f"{c}.parquet").sort_values(keys, ignore_index=True) for c in CASES}
+    tables = {
+        c: pd.read_parquet(folder / f"{c}.parquet").sort_values(keys, ignore_index=True) for c in (*USUAL, "ours")
+    }
     expected = tables["usual_way"]
     for case, table in tables.items():
         for name in [*keys, "selected"]:
             assert np.array_equal(table[name], expected[name]), f"{case}: {name} differs from the usual way"
-        for name in ("distance_km", "stay", *FEATURES):
+        for name in FEATURES:
             np.testing.assert_allclose(table[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=f"{case}: {name}")
     emit("all", "n_equal_rows", len(expected), "rows")
-    emit("all", "n_kept_decisions", int(expected["decision"].nunique()), "decisions")
 
 
 def child(folder: Path, step: str, n_decisions: int) -> list[dict[str, Any]]:
     """Run one step in a process of its own: its result lines."""
-    say(step)
+    say(f"{step}, {n_decisions:,} decisions")
     command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--decisions", str(n_decisions)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [json.loads(line) for line in output.splitlines()]
 
 
-def run_all(n_decisions: int, n_repeats: int) -> None:
+def run_all(sizes: tuple[int, ...], n_repeats: int) -> None:
     """All cases in turn, and again; the least of the repeats, which other programs disturbed least."""
-    found: dict[tuple[str, str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        relay(child(folder, "prepare", n_decisions))
-        for _ in range(n_repeats):
-            for case in CASES:
-                for line in child(folder, case, n_decisions):
-                    found.setdefault((case, line["metric"], line["unit"]), []).append(line["value"])
-        relay(child(folder, "compare", n_decisions))
-    least = {key: min(values) for key, values in found.items()}
-    for case in CASES:
-        for (of_case, metric, unit), value in least.items():
-            if of_case == case:
-                emit(case, metric, round(value, 4), unit)
-        emit(case, "decisions_per_second", round(n_decisions / least[case, "seconds", "s"]), "decisions/s")
-    for case in ("ours_given_tables", "ours"):
-        for other in ("usual_way", "usual_way_cached"):
-            ratios = {m: least[other, m, "s"] / least[case, m, "s"] for m in ("seconds", "cpu_seconds")}
-            emit(case, f"ratio_to_{other}", round(ratios["seconds"], 2), "times as fast")
-            emit(case, f"ratio_to_{other}_cpu", round(ratios["cpu_seconds"], 2), "times less processor time")
+    least: dict[tuple[str, str, str], float] = {}
+    for n_decisions in sizes:
+        cases = (*USUAL, *OURS) if n_decisions == SMALLEST else OURS
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            relay(child(folder, "prepare", n_decisions))
+            for repeat in range(n_repeats):
+                for case in cases:
+                    for line in child(folder, case, n_decisions):
+                        key = (line["case"], line["metric"], line["unit"])
+                        least[key] = min(least.get(key, math.inf), line["value"])
+                    if case == "store":
+                        subprocess.run(["rm", "-r", str(folder / f"store_{n_decisions}_choices")], check=True)
+                if repeat == 0 and n_decisions == SMALLEST:
+                    relay(child(folder, "compare", n_decisions))
+    for (case, metric, unit), value in least.items():
+        emit(case, metric, round(value, 4), unit)
+    for n_decisions in sizes:
+        for case in OURS:
+            per = least[f"{case}_{n_decisions}", "seconds", "s"] / n_decisions
+            emit(f"{case}_{n_decisions}", "per_decision", round(per * 1e6, 2), "us")
+    ratios(sizes, least)
+
+
+def ratios(sizes: tuple[int, ...], least: dict[tuple[str, str, str], float]) -> None:
+    """The cost of a decision by the usual ways, measured at the smallest size, over that by mimic at each size."""
+    for other in USUAL:
+        for case in ("ours", "ours_lazy"):
+            for n_decisions in sizes:
+                for metric, unit in (("seconds", "times as fast"), ("cpu_seconds", "times less processor time")):
+                    theirs = least[f"{other}_{SMALLEST}", metric, "s"] / SMALLEST
+                    mine = least[f"{case}_{n_decisions}", metric, "s"] / n_decisions
+                    name = f"ratio_to_{other}" + ("_cpu" if metric == "cpu_seconds" else "")
+                    emit(f"{case}_{n_decisions}", name, round(theirs / mine, 1), unit)
 
 
 def relay(lines: list[dict[str, Any]]) -> None:
@@ -332,20 +496,22 @@ def relay(lines: list[dict[str, Any]]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10,000 decisions, once, instead of 100,000, three times")
+    parser.add_argument(
+        "--quick", action="store_true", help="up to 100,000 decisions once; else 1,000,000, three times"
+    )
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--decisions", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step is None:
         size = "quick" if given.quick else "full"
-        run_all(N_DECISIONS[size], N_REPEATS[size])
+        run_all(SIZES[size], N_REPEATS[size])
     elif given.step == "prepare":
         prepare(given.folder, given.decisions)
     elif given.step == "compare":
         compare(given.folder)
     else:
-        run_case(given.step, given.folder)
+        run_case(given.step, given.folder, given.decisions)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mimic.schema import ChoiceSets, FeatureInfo
 
-__all__ = ["load_choices", "save_choices"]
+__all__ = ["load_choices", "new_folder", "save_choices"]
 
 DECISIONS_FILE = "decisions.parquet"
 CHOICES_FILE = "choices.parquet"
@@ -60,7 +60,7 @@ def save_choices(choice_sets: ChoiceSets, path: str | Path) -> Path:
         raise ValueError(f"cannot save these choice sets: {error}. Let each column hold one kind of value.") from None
     objects = [str(name) for name, dtype in decisions.dtypes.items() if dtype.kind == "O" and str(dtype) == "object"]
     infos = {name: asdict(info) for name, info in cs.info.items()}
-    with _new_folder(path) as folder:
+    with new_folder(path) as folder:
         _write(decision_table, folder / DECISIONS_FILE, {"format": _FORMAT, "objects": objects})
         about = {"format": _FORMAT, "choice_dtype": cs.choice.dtype.str, "features": infos}
         about["offsets"] = _checksum(cs.offsets)
@@ -146,7 +146,7 @@ def _column(file: pq.ParquetFile, name: str) -> np.ndarray:
 def _mapped(file: pq.ParquetFile, names: list[str], folder: Path) -> dict[str, np.ndarray]:
     """Features as memory-mapped arrays, unpacked row group by row group where they are not yet."""
     if not folder.is_dir():
-        with _new_folder(folder) as unpacked:
+        with new_folder(folder) as unpacked:
             for k, name in enumerate(names):
                 shape = (file.metadata.num_rows,)
                 values = np.lib.format.open_memmap(unpacked / f"{k}.npy", mode="w+", dtype=np.float32, shape=shape)
@@ -171,7 +171,7 @@ def _write(table: pa.Table, path: Path, about: dict) -> None:
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, which gets its name when all went well and vanishes otherwise."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from mimic.model import BLOCK_ROWS, check_finite
 from mimic.options import Plateau
 from mimic.rows import LossRows, loss_rows
 from mimic.schema import ChoiceSets
+from mimic.streams import RowStream
 
 __all__ = ["HISTORY_COLUMNS", "BestEpoch", "LowerRate", "TrueLoss"]
 
@@ -107,11 +108,7 @@ class TrueLoss(keras.callbacks.Callback):
         if every < 1:
             raise ValueError(f"every must be 1 epoch or more; got {every}.")
         self.every = every
-        # Blocks of a tensor share its memory.
-        self._parts = {
-            prefix: (rows, [tensor[i : i + BLOCK_ROWS] for i in range(0, len(tensor), BLOCK_ROWS)])
-            for prefix, (rows, tensor) in parts.items()
-        }
+        self._parts = {prefix: (rows, _blocks(tensor)) for prefix, (rows, tensor) in parts.items()}
         self._n_inputs = next(iter(parts.values()))[1].shape[1]
         self._own_forward = self._forward = forward
 
@@ -252,10 +249,19 @@ class LowerRate(keras.callbacks.Callback):
         self._best, self._waited = state["best"], state["waited"]
 
 
-def _log_odds(forward: Forward, blocks: Sequence[Any]) -> np.ndarray:
+def _blocks(rows: Any) -> Iterable[Any]:
+    """Rows in blocks, again and again: of a tensor, whose memory they share, or of a stream."""
+    if isinstance(rows, RowStream):
+        return rows
+    return [rows[i : i + BLOCK_ROWS] for i in range(0, len(rows), BLOCK_ROWS)]
+
+
+def _log_odds(forward: Forward, blocks: Iterable[Any]) -> np.ndarray:
     """(row,), float32: the model on all rows, a block at a time."""
-    found = [forward(block).numpy() for block in blocks]
-    for values, block in zip(found, blocks, strict=True):
+    found = []
+    for block in blocks:
+        values = forward(block).numpy()
+        found.append(values)
         if values.shape not in {(len(block), 1), (len(block),)}:
             raise ValueError(
                 f"the model must map (row, feature) = {tuple(block.shape)} to log-odds ({len(block)}, 1); "

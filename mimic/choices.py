@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from mimic.covariates import Covariate, sample
-from mimic.expressions import check_names, parse
-from mimic.features import PREVIOUS_HEADING, FeatureSpec, Rows, compute_feature
-from mimic.hexgrid import bearing_rad, cell_at, centroids, neighbor_table
+from mimic.covariates import Covariate, join, nowhere, sample
+from mimic.factored import Factored, OnCells, factor
+from mimic.features import PREVIOUS_HEADING, FeatureSpec, origin_covariates
+from mimic.gathered import GatheredFeatures
+from mimic.hexgrid import bearing_rad, cell_at, centroids
+from mimic.joins import JoinedField
 from mimic.ledger import Ledger
+from mimic.past_motion import past_motion
 from mimic.polygons import inside
 from mimic.schema import (
     BURST,
@@ -28,6 +31,10 @@ from mimic.schema import (
     examples,
     require_columns,
 )
+from mimic.verdicts import DESTINATION, JudgeAll, Rules, Verdict, judge_here
+
+if TYPE_CHECKING:
+    from mimic.memory import History
 
 __all__ = [
     "DESTINATION",
@@ -40,7 +47,6 @@ __all__ = [
     "require_decisions",
 ]
 
-DESTINATION = "destination"
 Missing = Literal["drop", "error"] | float
 
 
@@ -54,18 +60,29 @@ class Source:
         (row,) int64 cells and (row,) datetime64[ns] times -> (row,) values, NaN where there is none.
     missing
         What happens to a choice without a value: "drop" it, "error", or a number to fill in.
+    join
+        (cell,) and (time,), sorted and distinct -> the values on all of them; faster than `sample` row by row.
+    explain
+        Cells, times and the number of rows -> why none of them has a value.
     """
 
     name: str
     sample: Callable[[np.ndarray, np.ndarray], np.ndarray]
     unit: str = "1"
     missing: Missing = "drop"
+    join: Callable[[np.ndarray, np.ndarray], JoinedField] | None = None
+    explain: Callable[[np.ndarray, np.ndarray, int], str] | None = None
 
 
 def covariate_source(covariate: Covariate) -> Source:
     """A gridded covariate as a source; it is joined on (choice cell, decision time)."""
     return Source(
-        covariate.name, lambda cells, times: sample(covariate, cells, times), covariate.unit or "1", covariate.missing
+        covariate.name,
+        lambda cells, times: sample(covariate, cells, times),
+        covariate.unit or "1",
+        covariate.missing,
+        join=lambda cells, times: join(covariate, cells, times),
+        explain=lambda cells, times, n_rows: nowhere(covariate, cells, times, n_rows),
     )
 
 
@@ -76,7 +93,10 @@ def area_source(name: str, path: Path) -> Source:
         unique, inverse = np.unique(cells, return_inverse=True)
         return inside(path, unique)[inverse]
 
-    return Source(name, values, "1", "error")
+    def joined(cells: np.ndarray, times: np.ndarray) -> JoinedField:
+        return JoinedField.static(inside(path, cells), len(times))
+
+    return Source(name, values, "1", "error", join=joined)
 
 
 def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFrame, Ledger]:
@@ -95,7 +115,7 @@ def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFra
         The columns of the tracks and `decision` (numbered from 0 within each individual), `origin` and
         `destination` (H3 cells) and `previous_heading_rad`, the true bearing with which the animal arrived in
         the origin: radians in [-pi, pi], NaN in the first decision of a burst and where the animal stayed in
-        the step before.
+        the step before. Of the motion before, too: the columns of `mimic.past_motion`.
     ledger
         The last fix of every burst: it has no next fix one step later.
 
@@ -116,6 +136,8 @@ def make_decisions(tracks: pd.DataFrame, *, resolution: int) -> tuple[pd.DataFra
     decisions[ORIGIN] = cells[has_next]
     decisions[DESTINATION] = cells[np.flatnonzero(has_next) + 1]
     decisions[PREVIOUS_HEADING] = _arrival_headings(cells, has_next)[has_next]
+    for name, values in past_motion(cells, tracks[TIME].to_numpy(dtype="datetime64[ns]"), has_next).items():
+        decisions[name] = values[has_next]
     decisions[DECISION] = decisions.groupby(INDIVIDUAL, sort=False).cumcount().astype("int64")
     ledger = Ledger().dropped(
         "decisions", "no next fix one step later", _where(tracks, np.flatnonzero(~has_next)), unit="fix"
@@ -142,6 +164,9 @@ def build_choices(
     sources: Sequence[Source] = (),
     domain: str | None = None,
     outside: Literal["drop", "error"] = "drop",
+    history: History | None = None,
+    lazy: bool | None = None,
+    judge_all: JudgeAll | None = None,
 ) -> tuple[ChoiceSets, Ledger]:
     """The choice set of every decision: all cells within reach, with their features.
 
@@ -160,6 +185,13 @@ def build_choices(
         Expression over the sources that says which cells are allowed, such as "elevation < 0".
     outside
         What to do with a decision whose selected cell is no choice: drop it (with a line in the ledger) or raise.
+    history
+        Every fix of the individuals, where a feature asks for the past.
+    lazy
+        Whether features are gathered from their pieces when they are asked for (4 bytes a row in memory) or held
+        as columns (4 bytes a row and feature). By default columns of up to `HELD_VALUES` values are held.
+    judge_all
+        Who judges the blocks of decisions, such as a dask cluster (`mimic.judges`); by default this process.
 
     Returns
     -------
@@ -173,27 +205,40 @@ def build_choices(
         or the domain is no expression over known columns.
     """
     require_columns(list(decisions.columns), [INDIVIDUAL, DECISION, ORIGIN, TIME], where="decisions")
-    decisions = decisions.reset_index(drop=True)
-    candidates, ledger = _candidates(decisions, max_distance_km, sources)
-    lost_row, reasons = _lost_rows(candidates, decisions, sources, domain)
-    selected = _selected_rows(candidates.cell, candidates.decision, decisions)
-    lost_decision, why = _lost_decisions(
-        candidates, lost_row, reasons, selected, decisions, features, sources, max_distance_km
+
+    def join_all(cells: np.ndarray, times: np.ndarray) -> dict[str, OnCells]:
+        return {source.name: _on_cells(source, cells, times) for source in sources}
+
+    pieces = factor(decisions, max_distance_km=max_distance_km, join=join_all, history=history)
+    decisions = pieces.decisions
+    rules = Rules.of(
+        [source.name for source in sources],
+        [s.name for s in sources if any(s.name in origin_covariates(f) for f in features)],
+        domain,
+        selects=DESTINATION in decisions,
+        max_distance_km=max_distance_km,
     )
-    if outside == "error" and DESTINATION in decisions and (lost_decision > 0).any():
-        text = _explain(decisions, lost_decision, why).explain()
+    verdict = (judge_all or judge_here)(pieces, rules)
+    _refuse_missing(pieces, sources, verdict)
+    lost = (verdict.decision > 0) & (DESTINATION in decisions)
+    if outside == "error" and lost.any():
+        text = _explain(decisions, verdict.decision, rules.why).explain()
         raise ValueError(
-            f"{(lost_decision > 0).sum():,} of {len(decisions):,} decisions have no usable choice set:\n{text}\n"
+            f"{lost.sum():,} of {len(decisions):,} decisions have no usable choice set:\n{text}\n"
             "Enlarge max_distance_km, mend the covariates, or set outside: drop to leave them out."
         )
-    ledger += _explain(decisions, lost_decision, why)
-    gone = (lost_row == 0) & (lost_decision[candidates.decision] > 0)
-    lost_row = np.where(gone, len(reasons) + 1, lost_row)
-    for code, reason in enumerate([*reasons, "its decision was dropped"], start=1):
-        cells = candidates.cell[lost_row == code]
-        ledger = ledger.dropped("choices", reason, cells[:50], unit="choice", n=len(cells))
-    choice_sets = _assemble(candidates, decisions, lost_row == 0, lost_decision == 0, selected, features, sources)
-    lone = np.flatnonzero(np.add.reduceat(choice_sets.features["stay"], choice_sets.offsets[:-1]) == 0)
+    ledger = _filled(pieces, sources, verdict)
+    ledger += _explain(decisions, verdict.decision, rules.why)
+    keep_decision = verdict.decision == 0
+    keep_row = verdict.row == 0
+    gone = keep_row & np.repeat(~keep_decision, np.diff(pieces.offsets))
+    code = np.where(gone, np.uint8(len(rules.reasons) + 1), verdict.row)
+    for number, reason in enumerate([*rules.reasons, "its decision was dropped"], start=1):
+        where = np.flatnonzero(code == number)
+        cells = pieces.table.cell[pieces.table_row[where[:50]]]
+        ledger = ledger.dropped("choices", reason, cells, unit="choice", n=len(where))
+    choice_sets = _assemble(pieces, keep_decision, code == 0, verdict.selected, features, lazy)
+    lone = np.flatnonzero(~_stay_is_choice(pieces, code == 0)[keep_decision])
     ledger = ledger.changed(
         "choices",
         "origin cell is no choice (see choices dropped): staying could not be selected",
@@ -201,7 +246,7 @@ def build_choices(
         unit="decision",
     )
     ledger.check(len(decisions), choice_sets.n_decisions, "decision")
-    ledger.check(len(candidates.cell), choice_sets.n_rows, "choice")
+    ledger.check(pieces.n_rows, choice_sets.n_rows, "choice")
     return choice_sets, ledger
 
 
@@ -211,138 +256,55 @@ def require_decisions(choice_sets: ChoiceSets, ledger: Ledger) -> None:
         raise ValueError(f"no decisions are left; this is where they went:\n{ledger.explain()}")
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """All cells within reach of every decision, before anything is dropped."""
-
-    decision: np.ndarray  # (row,)
-    cell: np.ndarray
-    distance_km: np.ndarray
-    bearing_rad: np.ndarray
-    stay: np.ndarray
-    at_choice: dict[str, np.ndarray]
-    at_origin: dict[str, np.ndarray]  # (decision,)
+HELD_VALUES = 50_000_000
+"""Feature values that `build_choices` holds as columns; beyond, they are gathered when they are asked for."""
 
 
-def _candidates(
-    decisions: pd.DataFrame, max_distance_km: float, sources: Sequence[Source]
-) -> tuple[_Candidates, Ledger]:
-    origin = decisions[ORIGIN].to_numpy(dtype=np.int64)
-    times = decisions[TIME].to_numpy(dtype="datetime64[ns]")
-    table = neighbor_table(origin, max_distance_km)
-    flat, offsets = table.rows_of(origin)
-    decision = np.repeat(np.arange(len(decisions)), np.diff(offsets))
-    cell = table.cell[flat]
-    at_choice: dict[str, np.ndarray] = {}
-    at_origin: dict[str, np.ndarray] = {}
+def _on_cells(source: Source, cells: np.ndarray, times: np.ndarray) -> OnCells:
+    fill = None if isinstance(source.missing, str) else float(source.missing)
+    if not len(cells):  # of no decisions
+        return OnCells(JoinedField.static(np.zeros(0), 0), None, source.unit, fill)
+    if source.join is None:
+        return OnCells(None, source.sample, source.unit, fill)
+    return OnCells(source.join(cells, times), None, source.unit, fill)
+
+
+def _refuse_missing(pieces: Factored, sources: Sequence[Source], verdict: Verdict) -> None:
+    """Raise where a source has no value at all, or none somewhere and must have one everywhere."""
+    for source in sources:
+        n_absent = verdict.n_absent[source.name]
+        nowhere_at_all = 0 < n_absent == pieces.n_rows and bool(np.isnan(pieces.at_origin(source.name)).all())
+        if nowhere_at_all and source.explain is not None:
+            raise ValueError(source.explain(pieces.cells, pieces.times, pieces.n_rows))
+        if source.missing == "error" and n_absent:
+            _, cells, times = verdict.absent[source.name]
+            raise ValueError(
+                f"covariate {source.name} has no value for {n_absent:,} of {pieces.n_rows:,} choices "
+                f"(cells {examples(cells)}, times {examples(times.astype('datetime64[D]'))}). "
+                "Set missing: drop to leave those choices out, or missing: <number> to fill them."
+            )
+
+
+def _filled(pieces: Factored, sources: Sequence[Source], verdict: Verdict) -> Ledger:
     ledger = Ledger()
-    # Origins ride along: one reading of the file serves both.
-    cells, when = np.concatenate([cell, origin]), np.concatenate([times[decision], times])
     for source in sources:
-        values, filled = _filled(source, cells, when, len(cell))
-        at_choice[source.name], at_origin[source.name] = values[: len(cell)], values[len(cell) :]
-        ledger = ledger.changed(
-            "choices",
-            f"no {source.name}: filled with {source.missing}",
-            cell[filled][:50],
-            unit="choice",
-            n=filled.sum(),
-        )
-    return (
-        _Candidates(
-            decision,
-            cell,
-            table.distance_km[flat],
-            table.bearing_rad[flat],
-            cell == origin[decision],
-            at_choice,
-            at_origin,
-        ),
-        ledger,
-    )
+        n, cells = verdict.n_absent[source.name], verdict.absent[source.name][1]
+        if not isinstance(source.missing, str):
+            reason = f"no {source.name}: filled with {source.missing}"
+            ledger = ledger.changed("choices", reason, cells, unit="choice", n=n)
+    return ledger
 
 
-def _filled(source: Source, cells: np.ndarray, times: np.ndarray, n_choices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values with the source's policy for missing ones, and which of the first `n_choices` were filled in."""
-    values = np.asarray(source.sample(cells, times), dtype=np.float64)
-    absent = np.isnan(values)
-    among_choices = absent[:n_choices]
-    if source.missing == "drop" or not absent.any():
-        return values, np.zeros(n_choices, dtype=bool)
-    if source.missing == "error" and among_choices.any():
-        where = np.flatnonzero(among_choices)
-        raise ValueError(
-            f"covariate {source.name} has no value for {len(where):,} of {n_choices:,} choices "
-            f"(cells {examples(cells[where])}, times {examples(times[where].astype('datetime64[D]'))}). "
-            "Set missing: drop to leave those choices out, or missing: <number> to fill them."
-        )
-    return np.where(absent, float(source.missing), values), among_choices
+def _stay_is_choice(pieces: Factored, keep_row: np.ndarray) -> np.ndarray:
+    """Whether the origin is among the choices that are kept: (decision,), bool."""
+    if not pieces.n_decisions:
+        return np.zeros(0, dtype=bool)
+    origin = np.repeat(pieces.table.origin, np.diff(pieces.table.offsets))
+    stay = (pieces.table.cell == origin)[pieces.table_row]
+    return np.logical_or.reduceat(stay & keep_row, pieces.offsets[:-1])
 
 
-def _lost_rows(
-    candidates: _Candidates, decisions: pd.DataFrame, sources: Sequence[Source], domain: str | None
-) -> tuple[np.ndarray, list[str]]:
-    """Code of the reason why a row is no choice, (row,), 0 where it is one; and the reasons from code 1 on."""
-    code = np.zeros(len(candidates.cell), dtype=np.int64)
-    reasons: list[str] = []
-    for source in sources:
-        reasons.append(f"no {source.name} at the choice")
-        code[(code == 0) & np.isnan(candidates.at_choice[source.name])] = len(reasons)
-    if domain is not None:
-        expression = parse(domain)
-        columns = {
-            **candidates.at_choice,
-            "distance_km": candidates.distance_km,
-            "stay": candidates.stay.astype(np.float64),
-            **{str(c): decisions[c].to_numpy()[candidates.decision] for c in decisions if c in expression.names},
-        }
-        check_names(expression, list(columns))
-        reasons.append(f"outside the domain ({domain})")
-        code[(code == 0) & ~expression.evaluate(columns)] = len(reasons)
-    return code, reasons
-
-
-def _selected_rows(cell: np.ndarray, decision: np.ndarray, decisions: pd.DataFrame) -> np.ndarray:
-    """Row of the candidate that was selected, (decision,), -1 where none or unknown."""
-    selected = np.full(len(decisions), -1, dtype=np.int64)
-    if DESTINATION in decisions:
-        hit = np.flatnonzero(cell == decisions[DESTINATION].to_numpy(dtype=np.int64)[decision])
-        selected[decision[hit]] = hit
-    return selected
-
-
-def _lost_decisions(
-    candidates: _Candidates,
-    lost_row: np.ndarray,
-    reasons: list[str],
-    selected: np.ndarray,
-    decisions: pd.DataFrame,
-    features: Sequence[FeatureSpec],
-    sources: Sequence[Source],
-    max_distance_km: float,
-) -> tuple[np.ndarray, list[str]]:
-    """Code of the reason why a decision is dropped, (decision,), 0 where it is kept; and the reasons."""
-    code = np.zeros(len(decisions), dtype=np.int64)
-    why: list[str] = []
-
-    def mark(reason: str, where: np.ndarray) -> None:
-        why.append(reason)
-        code[(code == 0) & where] = len(why)
-
-    if DESTINATION in decisions:
-        mark(f"selected cell beyond max_distance_km ({max_distance_km:g} km)", selected < 0)
-        of_selected = lost_row[np.maximum(selected, 0)] if len(lost_row) else code
-        for number, reason in enumerate(reasons, start=1):
-            mark(f"selected cell: {reason.replace(' at the choice', '')}", (selected >= 0) & (of_selected == number))
-    for source in sources:
-        if any(f.minus_origin and f.source == source.name for f in features):
-            mark(f"origin cell: no {source.name}", np.isnan(candidates.at_origin[source.name]))
-    left = np.bincount(candidates.decision[lost_row == 0], minlength=len(decisions))
-    mark("no choice or only one left", left < 2)
-    return code, why
-
-
-def _explain(decisions: pd.DataFrame, lost: np.ndarray, why: list[str]) -> Ledger:
+def _explain(decisions: pd.DataFrame, lost: np.ndarray, why: Sequence[str]) -> Ledger:
     ledger = Ledger()
     for number, reason in enumerate(why, start=1):
         ledger = ledger.dropped("choices", reason, _where(decisions, np.flatnonzero(lost == number)), unit="decision")
@@ -350,39 +312,29 @@ def _explain(decisions: pd.DataFrame, lost: np.ndarray, why: list[str]) -> Ledge
 
 
 def _assemble(
-    candidates: _Candidates,
-    decisions: pd.DataFrame,
-    keep_row: np.ndarray,
+    pieces: Factored,
     keep_decision: np.ndarray,
+    keep_row: np.ndarray,
     selected: np.ndarray,
     features: Sequence[FeatureSpec],
-    sources: Sequence[Source],
+    lazy: bool | None,
 ) -> ChoiceSets:
-    number = np.cumsum(keep_decision) - 1
-    kept = decisions[keep_decision].reset_index(drop=True)
-    old_decision = candidates.decision[keep_row]
-    rows = Rows(
-        decision=number[old_decision],
-        distance_km=candidates.distance_km[keep_row],
-        bearing_rad=candidates.bearing_rad[keep_row],
-        stay=candidates.stay[keep_row],
-        decisions=kept,
-        at_choice={k: v[keep_row] for k, v in candidates.at_choice.items()},
-        at_origin={k: v[old_decision] for k, v in candidates.at_origin.items()},
-        units={s.name: s.unit for s in sources},
-    )
+    """The choice sets of what is kept; `selected` (decision,) counts rows within the decision, -1 where unknown."""
+    chosen = np.where(selected >= 0, pieces.offsets[:-1] + selected, -1)
+    # rows of earlier decisions that were dropped are no longer counted
+    before = np.concatenate([[0], np.cumsum(keep_row)]) if len(keep_row) else np.zeros(1, dtype=np.int64)
+    kept = pieces.take(keep_decision, keep_row)
     specs = {f.name: f for f in [FeatureSpec("distance_km"), FeatureSpec("stay"), *features]}
-    made = {name: compute_feature(spec, rows) for name, spec in specs.items()}
-    counts = np.bincount(rows.decision, minlength=len(kept))
-    new_row = np.cumsum(keep_row) - 1
-    old = selected[keep_decision]
+    gathered = GatheredFeatures(kept, list(specs.values()))
+    is_lazy = kept.n_rows * len(specs) > HELD_VALUES if lazy is None else lazy
+    old = chosen[keep_decision]
     return ChoiceSets(
-        decisions=kept,
-        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        choice=candidates.cell[keep_row],
-        selected=np.where(old >= 0, new_row[np.maximum(old, 0)], -1) if len(new_row) else old,
-        features={name: values for name, (values, _) in made.items()},
-        info={name: info for name, (_, info) in made.items()},
+        decisions=kept.decisions,
+        offsets=kept.offsets,
+        choice=kept.choice(),
+        selected=np.where(old >= 0, before[np.maximum(old, 0)], -1),
+        features=gathered if is_lazy else gathered.gather(),
+        info=gathered.info,
     )
 
 

@@ -14,10 +14,15 @@ from mimic.answers import answer, plain
 from mimic.bars import progress_bars
 from mimic.chain_cli import calibration_command, chain_command
 from mimic.clogit_cli import clogit_command
+from mimic.covariates_cli import covariates_app
+from mimic.coverage_cli import coverage_command
 from mimic.crossval_cli import crossval_command
 from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.explanation_cli import explain_app
+from mimic.features_cli import features_command
 from mimic.power_cli import power_command
+from mimic.predict_cli import predict_command
+from mimic.random_steps_cli import random_steps_command
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
 
@@ -37,6 +42,7 @@ tracks_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look
 choices_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build choice sets.")
 synthetic_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Synthetic worlds with a known truth.")
 app.add_typer(tracks_app, name="tracks")
+app.add_typer(covariates_app, name="covariates")
 app.add_typer(choices_app, name="choices")
 app.add_typer(synthetic_app, name="synthetic")
 app.add_typer(explain_app, name="explain")
@@ -176,6 +182,17 @@ def tracks_check_command(
 def choices_build_command(
     experiment: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder for the choice sets and the ledger.")],
+    factored: Annotated[
+        bool | None,
+        typer.Option(
+            "--factored/--columns",
+            help="Store decisions, neighbors and covariates on cells, and gather features when they are asked for; or "
+            "store features as columns. By default columns of up to 50 million values.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Build on a dask cluster: the address of its scheduler, tcp://HOST:8786.")
+    ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -188,8 +205,13 @@ def choices_build_command(
     from mimic.preparation import prepare
     from mimic.runs import output_folder, write_choices
 
+    judge_all = None
+    if cluster is not None:
+        from mimic.judges import judge_on_cluster
+
+        judge_all = judge_on_cluster(cluster)
     with progress_bars() as progress:
-        prepared = prepare(configuration, progress=progress)
+        prepared = prepare(configuration, progress=progress, lazy=factored, judge_all=judge_all)
         with output_folder(out, overwrite=overwrite) as folder:
             summary = write_choices(folder, configuration, prepared)
     answer(
@@ -218,10 +240,14 @@ def synthetic_chinook_command(
 
 
 # In the order of a study, and of `mimic --help`.
+app.command("features")(features_command)
+covariates_app.command("coverage")(coverage_command)
+choices_app.command("random-steps")(random_steps_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 app.command("chain")(chain_command)
 app.command("calibration")(calibration_command)
+app.command("predict")(predict_command)
 app.command("crossval")(crossval_command)
 app.command("clogit")(clogit_command)
 synthetic_app.command("power")(power_command)

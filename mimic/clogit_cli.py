@@ -89,11 +89,11 @@ def _read(path: Path, columns: dict[str, str]) -> pd.DataFrame | ChoiceSets:
         from mimic.longtable import read_long_table
 
         return read_long_table(path, columns=columns)
-    from mimic.archive import load_choices
+    from mimic.store import load_choice_sets
 
     if columns:
         raise ValueError("--column is for tables; the columns of choice sets in a folder have their names already.")
-    return load_choices(path / "choices" if (path / "choices").is_dir() else path)
+    return load_choice_sets(path / "choices" if (path / "choices").is_dir() else path)
 
 
 def _columns(texts: list[str] | None) -> dict[str, str]:

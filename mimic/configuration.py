@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,26 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mimic.baseline import BASELINE
-from mimic.features import SOURCES
+from mimic.bin_sections import BinsConfig
+from mimic.feature_definition import Definition
+from mimic.feature_library import (
+    check_features,
+    check_known,
+    check_places,
+    expand_lists,
+    experiment_definitions,
+    feature_specs,
+    members_of_feature,
+    refuse_angles,
+)
+from mimic.feature_sections import FeatureConfig, PlaceConfig, VectorConfig
+from mimic.features import SOURCES, FeatureSpec
 from mimic.grid import Member, expand
 from mimic.sections import (
     BaselineConfig,
     ChoicesConfig,
     ContrastsConfig,
     CovariateConfig,
-    FeatureConfig,
     FiguresConfig,
     FileConfig,
     GroupsConfig,
@@ -33,8 +44,9 @@ from mimic.sections import (
     TracksConfig,
     TrainingConfig,
 )
+from mimic.yamlfile import read_yaml
 
-__all__ = ["TRUTH", "Configuration", "describe_fault", "load_configuration", "read_yaml"]
+__all__ = ["TRUTH", "Configuration", "describe_fault", "load_configuration", "read_yaml", "resolve_path"]
 
 TRUTH = "truth"
 """The name of the truth of a synthetic world in tables and figures."""
@@ -44,7 +56,9 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _OWN_COLUMNS = (
     *("decision", "split", "origin", "destination", "choice", "selected"),
     *("n_choices", "n_choices_in_group", "previous_heading_rad"),
+    *("previous_distance_km", "previous_hours", "hours_in_cell"),
 )
+_TRACK_COLUMNS = ("individual", "tag", "time_utc", "longitude", "latitude", "burst")
 _CALENDAR = ("month", "hour", "year", "day_of_year")
 # Beside these a table by decision has a column for each model.
 _NOT_FOR_MODELS = ("individual", "decision", "split", "time_utc", "origin", "n_choices", "null")
@@ -60,7 +74,10 @@ class Configuration(Strict):
     covariates: dict[str, CovariateConfig] = Field(default={})
     areas: dict[str, FileConfig] = Field(default={})
     choices: ChoicesConfig | None = None
+    bins: BinsConfig | None = None
     features: dict[str, FeatureConfig] = Field(default={})
+    places: dict[str, PlaceConfig] = Field(default={})
+    vectors: dict[str, VectorConfig] = Field(default={})
     split: SplitConfig = SplitConfig()
     contrasts: ContrastsConfig = ContrastsConfig()
     training: TrainingConfig = TrainingConfig()
@@ -72,6 +89,11 @@ class Configuration(Strict):
     figures: FiguresConfig = FiguresConfig()
     truth: FileConfig | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_features_out(cls, data: Any) -> Any:
+        return expand_lists(data)
+
     @model_validator(mode="after")
     def _is_whole(self) -> Configuration:
         if (self.tracks is None) == (self.table is None):
@@ -79,33 +101,97 @@ class Configuration(Strict):
                 "expected either tracks (with choices) or a ready table; got "
                 + ("both." if self.tracks else "neither.")
             )
-        if self.tracks is not None and self.choices is None:
-            raise ValueError("tracks need the section choices (resolution, max_distance_km).")
+        if self.tracks is not None and (self.choices is None) == (self.bins is None):
+            raise ValueError(
+                "tracks need the section choices (resolution, max_distance_km) or the section bins (value, edges); got "
+                + ("both." if self.bins else "neither.")
+            )
         self._check_names()
-        idle = [name for name in ("choices", "covariates", "areas", "features", "truth") if getattr(self, name)]
+        of_tracks = ("choices", "bins", "covariates", "areas", "features", "places", "vectors", "truth")
+        idle = [name for name in of_tracks if getattr(self, name)]
         if self.table is not None and idle:
             raise ValueError(
                 f"{', '.join(idle)} cannot serve a ready table, which brings its own choices and features."
             )
+        self._check_bins()
+        self._check_covariates()
+        self._check_features()
         self._check_models()
         return self
 
+    def _check_bins(self) -> None:
+        if self.bins is None:
+            return
+        if self.truth is not None:
+            raise ValueError("truth is of a world of cells; it cannot go with bins.")
+        limit = self.bins.limit
+        if limit is not None and limit.source not in self.covariates:
+            raise ValueError(f"bins.limit: unknown covariate {limit.source}; known are {', '.join(self.covariates)}.")
+        given = [*self.covariates, *self.areas, *self.features, *(self.tracks.keep if self.tracks else ())]
+        taken = [name for name in self.bins.own_names if name in given]
+        if taken:
+            raise ValueError(f"bins bring {', '.join(taken)} by themselves; give yours another name.")
+
     def _check_names(self) -> None:
-        for name in [*self.models, *self.covariates, *self.areas, *self.features, *self.groups.shares]:
+        own = [*self.covariates, *self.areas, *self.features, *self.places, *self.vectors]
+        for name in [*self.models, *own, *self.groups.shares]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
-        names = [*SOURCES, *self.covariates, *self.areas, *self.features, *(self.tracks.keep if self.tracks else ())]
+        members = [m for name, one in self.features.items() for m in {name, *members_of_feature(name, one)}]
+        names = [*SOURCES, *self.covariates, *self.areas, *members, *self.definitions]
+        names += self.tracks.keep if self.tracks else ()
         taken = sorted({name for name in names if names.count(name) > 1})
         if taken:
             raise ValueError(
-                f"the name {', '.join(taken)} is given twice; covariates, areas, features, columns to keep and the "
-                f"built-in sources ({', '.join(SOURCES)}) need names of their own."
+                f"the name {', '.join(taken)} is given twice; covariates, areas, features, what places and vectors bring, "
+                "columns to keep and the built-in sources (see `mimic features`) need names of their own."
             )
         own = [name for name in (self.tracks.keep if self.tracks else ()) if name in (*_OWN_COLUMNS, *_CALENDAR)]
         if own:
             raise ValueError(
                 f"tracks.keep: {', '.join(own)} means something else in choice sets; rename the column of the track file."
             )
+
+    def _check_covariates(self) -> None:
+        above: list[str] = []
+        for name, section in self.covariates.items():
+            unknown = [of for of in section.inputs if of not in above]
+            if unknown:
+                raise ValueError(
+                    f"covariates.{name}: {', '.join(unknown)} must be a covariate above it; "
+                    f"there are {', '.join(above) or 'none'}."
+                )
+            above.append(name)
+
+    def _check_features(self) -> None:
+        """Everything that a feature, a place, a field of vectors or a model draws on must be there."""
+        if self.bins is not None and (self.places or self.vectors):
+            raise ValueError("places and vectors are for choices that are cells; bins lie in no direction.")
+        for name, field in self.vectors.items():
+            check_known((field.east, field.north), [*self.covariates], where=f"vectors.{name}")
+        specs = self.declared_features
+        if self.tracks is None or self.bins is not None:
+            return
+        columns = [*_TRACK_COLUMNS, *_OWN_COLUMNS[:4], *_OWN_COLUMNS[7:], *self.tracks.keep]
+        sources = [*SOURCES, *self.definitions, *self.covariates, *self.areas, *columns]
+        check_places(self.places, columns)
+        check_features(self.features, specs, sources=sources, columns=columns)
+        lists = {f"models.{name}": model.features for name, model in self.models.items()}
+        if self.has_baseline:
+            lists["baseline"] = self.baseline_features
+        for where, names in lists.items():
+            check_known(names, [*specs, *sources], where=f"{where}.features")
+            refuse_angles(names, self.features, where=f"{where}.features")
+
+    @property
+    def definitions(self) -> dict[str, Definition]:
+        """The sources that places and vectors bring."""
+        return experiment_definitions(self.places, self.vectors)
+
+    @property
+    def declared_features(self) -> dict[str, FeatureSpec]:
+        """The features of the section `features`, by name; what stands for several, one by one."""
+        return feature_specs(self.features, self.definitions)
 
     def _check_models(self) -> None:
         for name, model in self.models.items():
@@ -197,50 +283,6 @@ def _thawed(value: Any) -> Any:
     return [_thawed(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """A YAML loader that refuses a key written twice (plain YAML silently keeps the last)."""
-
-
-def _mapping_once(loader: _OnceLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-    seen: set[Hashable] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise ValueError(f"line {key_node.start_mark.line + 1}: a key must be a word or a number; got {key}.")
-        if key in seen:
-            raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key} is written twice; keep one.")
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=deep)
-
-
-_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_once)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, it is no YAML, a key is written twice, or it holds no mapping.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no experiment file {path}; give the path of a YAML file.")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split()).replace(' in "<unicode string>",', " at")
-        raise ValueError(f"{path} is no valid YAML: {said}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(
-            f"{path}: expected a mapping of sections (name, tracks, models, ...); got {type(data).__name__}."
-        )
-    return data
-
-
 def load_configuration(path: Path) -> Configuration:
     """Read and check an experiment file.
 
@@ -273,13 +315,15 @@ def describe_fault(error: ErrorDetails, section: str = "") -> str:
 def _resolve_paths(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {
-            k: str(_resolve_path(v, folder)) if k == "file" and isinstance(v, str) else _resolve_paths(v, folder)
+            k: str(resolve_path(v, folder)) if k == "file" and isinstance(v, str) else _resolve_paths(v, folder)
             for k, v in value.items()
         }
     return value
 
 
-def _resolve_path(text: str, folder: Path) -> Path:
+def resolve_path(text: str, folder: Path) -> Path:
+    """A path of a file: relative to its folder, with `${NAME:-default}` replaced as `load_configuration` says."""
+
     def fill(match: re.Match[str]) -> str:
         value = os.environ.get(match[1])
         if value:  # a relative one is meant from where the command runs, not from the experiment's folder

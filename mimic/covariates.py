@@ -13,17 +13,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mimic.cube import cube_field, cube_variable, is_cube, open_cube
 from mimic.gridpoints import grid_of
 from mimic.grids import open_field
 from mimic.hexgrid import centroids
+from mimic.joins import Join, JoinedField, as_day, as_gap, as_times, combine, factorize_times, pick_steps
 from mimic.regrid import Method, regrid_matrix, to_cells
 
-__all__ = ["Covariate", "Join", "at", "coverage", "sample"]
-
-Join = Literal["auto", "static", "climatology", "nearest", "previous", "linear"]
-
-DEFAULT_GAP = 1.5
-"""The largest gap of a time join, in median steps of the field, where the user gives none."""
+__all__ = ["Covariate", "at", "coverage", "join", "nowhere", "sample"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Covariate:
                 f"covariate {self.name}: missing must be 'drop', 'error' or a finite number to fill in; "
                 f"got {self.missing!r}."
             )
-        object.__setattr__(self, "max_gap", _gap(self.max_gap, f"covariate {self.name}"))
+        object.__setattr__(self, "max_gap", as_gap(self.max_gap, f"covariate {self.name}"))
 
 
 def at(
@@ -138,10 +135,10 @@ def at(
         raise ValueError(
             f"{len(strange)} rows have cells the field is not on (e.g. {strange[0]}); put it on all cells."
         )
-    row_step, unique_times = _factorize(times, len(cells))
-    picks = _pick_steps(field_on_cells, unique_times, join, _gap(max_gap, "at"))
+    row_step, unique_times = factorize_times(times, len(cells))
+    picks = pick_steps(field_on_cells, unique_times, join, as_gap(max_gap, "at"))
     values = field_on_cells.to_numpy()
-    return _combine(values if values.ndim == 2 else values[None], picks, row_step, column)
+    return combine(values if values.ndim == 2 else values[None], picks, row_step, column)
 
 
 def sample(
@@ -175,28 +172,87 @@ def sample(
     if len(cells) == 0:
         return np.zeros(0, dtype=np.float32)
     column, unique_cells = pd.factorize(cells, sort=True)
-    row_step, unique_times = _factorize(times, len(cells))
+    row_step, unique_times = factorize_times(times, len(cells))
+    field = join(covariate, unique_cells, unique_times)
+    values = field.at(column, row_step)
+    if np.isnan(values).all() and not allow_all_missing:
+        raise ValueError(nowhere(covariate, unique_cells, unique_times, len(cells)))
+    return values
+
+
+def join(covariate: Covariate, cells: np.ndarray, times: np.ndarray) -> JoinedField:
+    """A covariate on distinct cells, joined to distinct times; only the steps and the part of the grid needed are read.
+
+    Parameters
+    ----------
+    cells
+        (cell,), H3 ids of one resolution, sorted and distinct.
+    times
+        (time,), datetime64[ns], distinct; one NaT where rows have no times.
+
+    Raises
+    ------
+    ValueError
+        As `sample`, but for a covariate without any value.
+    """
+    if is_cube(covariate.path):
+        return _join_cube(covariate, cells, times)
     options: dict[str, Any] = {"variable": covariate.variable, "crs": covariate.crs, "level": covariate.level}
     with closing(open_field(covariate.path, **options)) as field:
         try:
-            max_gap = _gap(covariate.max_gap, covariate.name)
-            picks = _pick_steps(field, unique_times, covariate.join, max_gap)
+            max_gap = as_gap(covariate.max_gap, covariate.name)
+            picks = pick_steps(field, times, covariate.join, max_gap)
             needed = np.unique(np.concatenate([picks.low[picks.valid], picks.high[picks.valid]]))
             # from the first to the last where all are needed: files read a slice faster than a list
             is_run = len(needed) > 0 and needed[-1] - needed[0] + 1 == len(needed)
             taken = slice(int(needed[0]), int(needed[-1]) + 1) if is_run else needed
             part = field.isel({field.dims[0]: taken}) if field.ndim == 3 else field
-            on_cells = to_cells(part, unique_cells, method=covariate.method).to_numpy()
+            on_cells = to_cells(part, cells, method=covariate.method).to_numpy()
         except ValueError as error:
             raise ValueError(f"covariate {covariate.name}: {error}") from error
         if field.ndim == 3:
             picks = picks.among(needed)
-        values = _combine(on_cells.reshape(-1, len(unique_cells)), picks, row_step, column)
-        if np.isnan(values).all() and not allow_all_missing:
-            join, method = covariate.join, covariate.method
-            story = coverage(field, unique_cells, unique_times, method=method, join=join, max_gap=max_gap)
-            raise ValueError(f"covariate {covariate.name} has no value at any of the {len(cells):,} rows. {story}")
-    return values
+    values = on_cells.reshape(-1, len(cells)).astype(np.float32, copy=False)
+    return JoinedField(values, picks.low, picks.high, picks.weight, picks.valid)
+
+
+def _join_cube(covariate: Covariate, cells: np.ndarray, times: np.ndarray) -> JoinedField:
+    """As `join`, of a cube: its cells are taken as they are; cells outside it have no value."""
+    if covariate.level is not None or covariate.crs is not None:
+        raise ValueError(
+            f"covariate {covariate.name}: a cube has neither levels nor a projection; leave level and crs out."
+        )
+    with open_cube(covariate.path) as cube:
+        axis = {str(d): cube[d].variable for d in cube_variable(cube, covariate.variable, covariate.path).dims}
+        field = xr.DataArray(np.zeros([v.size for v in axis.values()], dtype=bool), axis, tuple(axis))
+    try:
+        picks = pick_steps(field, times, covariate.join, as_gap(covariate.max_gap, covariate.name))
+    except ValueError as error:
+        raise ValueError(f"covariate {covariate.name}: {error}") from error
+    used = np.concatenate([picks.low[picks.valid], picks.high[picks.valid]])
+    steps = slice(int(used.min()), int(used.max()) + 1) if len(used) else slice(0, 0)
+    on_cells = cube_field(covariate.path, covariate.variable, cells, steps=steps if field.ndim == 2 else None)
+    if field.ndim == 2:
+        picks = picks.among(np.arange(steps.start, steps.stop))
+    values = on_cells.to_numpy().reshape(-1, len(cells)).astype(np.float32, copy=False)
+    return JoinedField(values, picks.low, picks.high, picks.weight, picks.valid)
+
+
+def nowhere(covariate: Covariate, cells: np.ndarray, times: np.ndarray, n_rows: int) -> str:
+    """Why a covariate has no value at any of some cells and times, in words."""
+    if is_cube(covariate.path):
+        with open_cube(covariate.path) as cube:
+            n_inside = int(np.isin(cells, cube["cell"].to_numpy()).sum())
+            span = [as_day(cube["time"].to_numpy()[k]) for k in (0, -1)] if cube.sizes.get("time") else []
+        story = f"{n_inside:,} of {len(cells):,} cells are in the cube"
+        story += f", which runs from {' to '.join(span)}; the times from " if span else "."
+        story += f"{as_day(np.nanmin(times))} to {as_day(np.nanmax(times))}." if span else ""
+        return f"covariate {covariate.name} has no value at any of the {n_rows:,} rows. {story}"
+    options: dict[str, Any] = {"variable": covariate.variable, "crs": covariate.crs, "level": covariate.level}
+    max_gap = as_gap(covariate.max_gap, covariate.name)
+    with closing(open_field(covariate.path, **options)) as field:
+        story = coverage(field, cells, times, method=covariate.method, join=covariate.join, max_gap=max_gap)
+    return f"covariate {covariate.name} has no value at any of the {n_rows:,} rows. {story}"
 
 
 def coverage(
@@ -232,14 +288,14 @@ def coverage(
     ]
     in_time = True
     if field.dims[0] == "time" and times is not None and len(times):
-        wanted = _times(times)
-        joined = int(_pick_steps(field, wanted, join, _gap(max_gap, "coverage")).valid.sum())
+        wanted = as_times(times)
+        joined = int(pick_steps(field, wanted, join, as_gap(max_gap, "coverage")).valid.sum())
         in_time = joined > 0
         steps = field["time"].to_numpy()
-        days = f"{_day(steps.min())} to {_day(steps.max())}" if steps.dtype.kind == "M" else f"{len(steps)} steps"
+        days = f"{as_day(steps.min())} to {as_day(steps.max())}" if steps.dtype.kind == "M" else f"{len(steps)} steps"
         story.append(
             f"{joined:,} of {len(wanted):,} times have a step near enough: the field runs from {days}; "
-            f"the times from {_day(np.nanmin(wanted))} to {_day(np.nanmax(wanted))}."
+            f"the times from {as_day(np.nanmin(wanted))} to {as_day(np.nanmax(wanted))}."
         )
     if inside == 0 or not in_time:
         parts = [name for name, overlaps in (("space", inside > 0), ("time", in_time)) if not overlaps]
@@ -249,156 +305,6 @@ def coverage(
     return "They overlap, but the field has only missing values there (land, sea or a mask?). " + " ".join(story)
 
 
-# ---------------------------------------------------------------- joins in time
-
-
-@dataclass(frozen=True, eq=False)
-class _Picks:
-    """For each time: the two steps it takes, the weight of the second, and whether it takes any; all (time,)."""
-
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
-    valid: np.ndarray
-
-    def among(self, kept: np.ndarray) -> _Picks:
-        """The same picks, counted over the steps that were kept (sorted)."""
-        last = max(0, len(kept) - 1)
-        low, high = (np.minimum(np.searchsorted(kept, i), last) for i in (self.low, self.high))
-        return _Picks(low, high, self.weight, self.valid)
-
-
-def _pick_steps(field: xr.DataArray, times: np.ndarray, join: Join, max_gap: pd.Timedelta | None) -> _Picks:
-    """The steps of a field (grid or cells) for distinct times."""
-    if join not in get_args(Join):
-        raise ValueError(f"join must be one of {', '.join(get_args(Join))}; got {join}.")
-    axis = next((d for d in ("time", "month") if d in field.dims), None)
-    if join == "auto":
-        join = "nearest" if axis == "time" else "climatology" if axis == "month" else "static"
-    zero = np.zeros(len(times), dtype=np.int64)
-    if axis is None or join == "static":
-        if join != "static" or (axis is not None and field.sizes[axis] > 1):
-            steps = "no steps in time" if axis is None else f"{field.sizes[axis]} steps of {axis}"
-            raise ValueError(f"the join {join} does not suit a field with {steps}; use join='auto'.")
-        return _Picks(zero, zero, np.zeros(len(times)), np.ones(len(times), dtype=bool))
-    if len(times) == 1 and np.isnat(times[0]):
-        raise ValueError(f"the field has {field.sizes[axis]} steps of {axis}; give the times of the rows.")
-    if join == "climatology":
-        return _pick_months(field, axis, times)
-    if axis == "month":
-        raise ValueError(f"the join {join} needs dates; the field has months: use join='climatology'.")
-    return _pick_times(field, times, join, max_gap)
-
-
-def _pick_months(field: xr.DataArray, axis: str, times: np.ndarray) -> _Picks:
-    steps = field[axis].to_numpy()
-    months = steps if axis == "month" else _month(steps) if steps.dtype.kind == "M" else np.arange(1, len(steps) + 1)
-    if axis == "time" and sorted(months.tolist()) != list(range(1, 13)):
-        raise ValueError(
-            f"the join climatology needs twelve steps in twelve months; the time axis has {len(steps)}. "
-            "Average it by month first, or use join='nearest'."
-        )
-    step_of_month = np.full(13, -1)
-    step_of_month[months] = np.arange(len(months))
-    step = np.where(np.isnat(times), -1, step_of_month[np.where(np.isnat(times), 0, _month(times))])
-    low = np.maximum(step, 0)
-    return _Picks(low, low, np.zeros(len(times)), step >= 0)
-
-
-def _pick_times(field: xr.DataArray, times: np.ndarray, join: Join, max_gap: pd.Timedelta | None) -> _Picks:
-    steps = field["time"].to_numpy()
-    if steps.dtype.kind != "M":
-        units = ", ".join(f"{k} {v}" for k, v in field["time"].attrs.items()) or "no units"
-        raise ValueError(
-            f"the time axis is not in dates ({units}): only the join climatology can use it. "
-            "Rewrite the file with 'days since ...' in the standard calendar."
-        )
-    order = np.argsort(steps, kind="stable")
-    stamps = steps[order].astype("datetime64[ns]").astype(np.int64)
-    repeated = np.flatnonzero(np.diff(stamps) == 0)
-    if len(repeated):
-        raise ValueError(f"the time axis repeats {len(repeated)} steps (e.g. {steps[order[repeated[0]]]}); drop them.")
-    if max_gap is None and len(stamps) == 1:
-        raise ValueError(
-            "the field has a single time step: use join='static', or say how far it reaches with max_gap=."
-        )
-    gap = int(DEFAULT_GAP * np.median(np.diff(stamps))) if max_gap is None else max_gap.as_unit("ns").value
-    wanted = times.astype(np.int64)
-    before = np.searchsorted(stamps, wanted, side="right") - 1
-    low, high = np.maximum(before, 0), np.minimum(before + 1, len(stamps) - 1)
-    # NaT is the smallest int64: its differences would overflow
-    safe = np.where(np.isnat(times), stamps[0], wanted)
-    to_low, to_high = np.abs(safe - stamps[low]), np.abs(stamps[high] - safe)
-    nearest = np.where(to_low <= to_high, low, high)
-    weight = np.zeros(len(times))
-    valid = np.minimum(to_low, to_high) <= gap
-    if join == "previous":
-        high, valid = low, (before >= 0) & (to_low <= gap)
-    elif join == "nearest":
-        low = high = nearest
-    else:
-        width = stamps[high] - stamps[low]
-        weight = np.where(width > 0, to_low / np.maximum(width, 1), 0.0)
-        weight[before < 0] = 0.0
-    return _Picks(order[low], order[high], weight, valid & ~np.isnat(times))
-
-
-def _combine(values: np.ndarray, picks: _Picks, row_step: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(step, cell) values at each row's time and column: (row,), float32."""
-    if values.shape[0] == 0:  # no time has a step
-        return np.full(len(column), np.nan, dtype=np.float32)
-    result = values[picks.low[row_step], column].astype(np.float32)
-    weight = picks.weight[row_step]
-    between = np.flatnonzero(weight > 0)
-    if len(between):
-        upper = values[picks.high[row_step[between]], column[between]]
-        lower = values[picks.low[row_step[between]], column[between]]
-        result[between] = lower + weight[between] * (upper - lower)
-    result[~picks.valid[row_step]] = np.nan
-    return result
-
-
-# ---------------------------------------------------------------- times
-
-
-def _times(times: np.ndarray | pd.Series | pd.DatetimeIndex) -> np.ndarray:
-    index = pd.DatetimeIndex(times)
-    if index.tz is not None:
-        index = index.tz_convert("UTC").tz_localize(None)
-    return index.to_numpy().astype("datetime64[ns]")
-
-
-def _factorize(times: np.ndarray | pd.Series | pd.DatetimeIndex | None, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which distinct time each row has, and the distinct times; without times one NaT for all rows."""
-    if times is None:
-        return np.zeros(n_rows, dtype=np.int64), np.array(["NaT"], dtype="datetime64[ns]")
-    stamps = _times(times)
-    if stamps.shape != (n_rows,):
-        raise ValueError(f"times must have one entry a row, ({n_rows},); got {stamps.shape}.")
-    codes, unique = pd.factorize(stamps.astype(np.int64))
-    return codes, unique.astype("datetime64[ns]")
-
-
-def _month(times: np.ndarray) -> np.ndarray:
-    return times.astype("datetime64[M]").astype(np.int64) % 12 + 1
-
-
-def _gap(max_gap: pd.Timedelta | str | None, where: str) -> pd.Timedelta | None:
-    if max_gap is None:
-        return None
-    try:
-        gap = pd.Timedelta(max_gap)
-    except (ValueError, TypeError):
-        gap = pd.Timedelta("NaT")
-    if not gap >= pd.Timedelta(0):
-        raise ValueError(f"{where}: max_gap must be a duration such as '36h' or '10D'; got {max_gap!r}.")
-    return gap
-
-
 def _span(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
     return f"{finite.min():g} to {finite.max():g}" if len(finite) else "outside the projection"
-
-
-def _day(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[D]"))

@@ -170,5 +170,6 @@ def absent_files(configuration: Configuration) -> list[Path]:
     """The files of an experiment that are not there."""
     own = (configuration.tracks, configuration.table, configuration.truth)
     given = (*own, *configuration.covariates.values(), *configuration.areas.values())
-    files = [section.file for section in given if section is not None]
+    files = [section.file for section in given if section is not None and section.file is not None]
+    files += [Path(one.options["file"]) for one in configuration.covariates.values() if "file" in one.options]
     return [path for path in dict.fromkeys(files) if not path.exists()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,8 +13,12 @@ import tensorflow as tf
 from mimic.core import core_network, log_odds_of
 from mimic.options import TrainingOptions, build_optimizer, learning_rates
 from mimic.rows import LossRows
+from mimic.streams import RowStream, ahead, segments
 
 __all__ = ["Minibatches", "Trainer", "first_bad_batch", "make_minibatches"]
+
+PART_DECISIONS = 50_000
+"""Decisions of a stream that are in memory at once, twice: those trained on, and the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,7 @@ class Minibatches:
     Parameters
     ----------
     rows
-        (row, input), float32: scaled as the network would, see `mimic.core.scale_rows`.
+        (row, input), float32: scaled as the network would, see `mimic.core.scale_rows`; or a `RowStream` of them.
     position
         (row,), int32: counted within the decision, 0 for the selected row.
     starts, sizes
@@ -66,6 +71,40 @@ class Minibatches:
     def order(self, epoch: int) -> Any:
         """(batch, decision): the decisions of every minibatch of an epoch, counted from 0."""
         return _order(self.n_decisions, epoch, self.shuffle_seed, self.n_batches, self.batch_size)
+
+    def parts(self, order: Any) -> Iterator[tuple[Minibatches, Any]]:
+        """What an epoch runs over one after the other, each with its own order: all at once, or so much of a stream."""
+        if not isinstance(self.rows, RowStream):
+            yield self, order
+            return
+        batches = order.numpy()
+        size = max(1, PART_DECISIONS // self.batch_size)
+        yield from ahead(self._part, [batches[i : i + size] for i in range(0, len(batches), size)])
+
+    def rows_of(self, decisions: np.ndarray) -> np.ndarray:
+        """The rows of some decisions, counted from 0: (row, input), float32."""
+        if isinstance(self.rows, RowStream):
+            return np.asarray(self.rows.of_decisions(decisions))
+        row = segments(self.starts.numpy()[decisions], self.sizes.numpy()[decisions])
+        return np.asarray(tf.gather(self.rows, row))
+
+    def _part(self, batches: np.ndarray) -> tuple[Minibatches, Any]:
+        """Minibatches (batch, decision) of a stream, in memory."""
+        wanted = batches.ravel()
+        there = wanted[wanted < self.n_decisions]
+        sizes = self.sizes.numpy()[there]
+        row = segments(self.starts.numpy()[there], sizes)
+        part = replace(
+            self,
+            rows=self.rows.of_decisions(there),
+            position=tf.constant(self.position.numpy()[row]),
+            starts=tf.constant(np.append(np.cumsum(sizes) - sizes, 0).astype(np.int32)),
+            sizes=tf.constant(np.append(sizes, 0).astype(np.int32)),
+            row_weights=tf.constant(self.row_weights.numpy()[row]),
+            decision_weights=tf.constant(np.append(self.decision_weights.numpy()[there], np.float32(0.0))),
+        )
+        # decisions that fill the last minibatch have no rows here either
+        return part, tf.constant(np.arange(len(wanted), dtype=np.int32).clip(max=len(there)).reshape(batches.shape))
 
 
 def make_minibatches(
@@ -181,13 +220,21 @@ class Trainer(keras.Model):
         """One epoch, whose number (from 0) is the data."""
         batches = self.minibatches
         assert batches is not None
-        loss, norm, largest, bad = self._epoch(
-            *(batches.rows, batches.position, batches.starts, batches.sizes),
-            *(batches.row_weights, batches.decision_weights, batches.rates),
-            *(int(data), batches.shuffle_seed, batches.n_batches, batches.batch_size),
-        )
+        epoch = int(data)
+        state = [tf.constant(0.0), tf.constant(0.0), tf.constant(0.0), tf.constant(-1)]
+        number = 0  # of minibatches before
+        for part, order in batches.parts(batches.order(epoch)):
+            *state, bad = self._epoch(
+                *(part.rows, part.position, part.starts, part.sizes, part.row_weights, part.decision_weights),
+                *(batches.rates, order, epoch * batches.n_batches + number, batches.n_batches, *state[:3]),
+            )
+            state.append(bad if int(bad) < 0 else bad + number)
+            number += int(order.shape[0])
+            if int(bad) >= 0:
+                break
+        loss, norms, largest, bad = state
         self.bad_batch = int(bad)
-        return {"loss": loss, "gradient_norm": norm, "gradient_norm_max": largest}
+        return {"loss": loss, "gradient_norm": norms / batches.n_batches, "gradient_norm_max": largest}
 
     def _run_epoch(
         self,
@@ -198,18 +245,22 @@ class Trainer(keras.Model):
         row_weights: Any,
         decision_weights: Any,
         rates: Any,
-        epoch: Any,
-        seed: Any,
+        order: Any,
+        n_before: Any,
         n_batches: Any,
-        batch_size: Any,
+        *totals: Any,
     ) -> tuple[Any, Any, Any, Any]:
-        """Running loss, mean and largest norm of the gradient, and the first minibatch that was not finite or -1."""
-        order = _order(tf.shape(starts)[0] - 1, epoch, seed, n_batches, batch_size)
+        """Running loss, sum and largest norm of the gradients, and the first minibatch that was not finite or -1.
+
+        Of the minibatches in `order` (batch, decision), after `n_before` steps of the training and on top of the first
+        three, `totals`, of the epoch's minibatches before; the epoch has `n_batches`.
+        """
         scale = tf.cast(n_batches, tf.float32)
+        n_here = tf.shape(order)[0]
 
         def step(number: Any, total: Any, norms: Any, largest: Any, bad: Any) -> tuple[Any, ...]:
             if self._is_scheduled:
-                self.optimizer.learning_rate.assign(rates[epoch * n_batches + number])
+                self.optimizer.learning_rate.assign(rates[n_before + number])
             loss, norm = self._step(
                 rows,
                 position,
@@ -225,14 +276,13 @@ class Trainer(keras.Model):
                 number + 1, total + loss, norms + norm, tf.maximum(largest, norm), tf.where(is_fine, bad, number)
             )  # fmt: skip
 
-        zero = tf.constant(0.0)
         _, total, norms, largest, bad = tf.while_loop(
-            lambda number, total, norms, largest, bad: (number < n_batches) & (bad < 0),
+            lambda number, total, norms, largest, bad: (number < n_here) & (bad < 0),
             step,
-            [tf.constant(0), zero, zero, zero, tf.constant(-1)],
+            [tf.constant(0), *totals, tf.constant(-1)],
             parallel_iterations=1,
         )
-        return total, norms / scale, largest, bad
+        return total, norms, largest, bad
 
     def _step(
         self,
@@ -302,9 +352,7 @@ def first_bad_batch(trainer: Trainer, epoch: int) -> np.ndarray:
     batches = trainer.minibatches
     assert batches is not None
     decisions = batches.order(epoch)[trainer.bad_batch].numpy()
-    starts, sizes = batches.starts.numpy()[decisions], batches.sizes.numpy()[decisions]
-    row = np.concatenate([np.arange(s, s + n) for s, n in zip(starts, sizes, strict=True)])
-    return tf.gather(batches.rows, row).numpy()
+    return batches.rows_of(decisions[decisions < batches.n_decisions])
 
 
 def _order(n_decisions: Any, epoch: Any, seed: Any, n_batches: Any, batch_size: Any) -> Any:
@@ -322,4 +370,6 @@ def _signature(n_inputs: int) -> list[Any]:
         lambda: tf.TensorSpec((), tf.int32),
     )
     rows = tf.TensorSpec((None, n_inputs), tf.float32)
-    return [rows, whole(), whole(), whole(), real(), real(), real(), one(), one(), one(), one()]
+    order, total = tf.TensorSpec((None, None), tf.int32), lambda: tf.TensorSpec((), tf.float32)
+    per_decision = [whole(), whole(), whole(), real(), real(), real()]
+    return [rows, *per_decision, order, one(), one(), total(), total(), total()]

@@ -317,10 +317,10 @@ def leaks_command(
     from mimic.explanation_runs import write_files
     from mimic.leaks import leak_table
     from mimic.runs import load_summary
-    from mimic.tables import load_choices
+    from mimic.store import load_choice_sets
 
     load_summary(run)
-    table = leak_table(load_choices(run / "choices"), features or None, seed=seed)
+    table = leak_table(load_choice_sets(run / "choices"), features or None, seed=seed)
     files = write_files(out, {"leaks": table}, {}, overwrite=overwrite)
     shown = ["feature", "target", "score", "chance", "ratio", "verdict"]
     notes = "\n".join(dict.fromkeys(f"note: {note}" for note in table["note"] if note))
@@ -347,10 +347,10 @@ def contrasts_command(
     from mimic.contrast_error import contrast_curve, contrast_spread, decisions_for_error
     from mimic.explanation_runs import decisions_of, drawn, write_files
     from mimic.runs import load_summary
-    from mimic.tables import load_choices
+    from mimic.store import load_choice_sets
 
     load_summary(run)
-    cs = load_choices(run / "choices")
+    cs = load_choice_sets(run / "choices")
     cs = decisions_of(cs, "train") if "split" in cs.decisions else cs
     spread = contrast_spread(cs, seed=seed, **({"batch_decisions": batch} if batch else {}))  # type: ignore[arg-type]
     needed = decisions_for_error(cs, error) if error else decisions_for_error(cs)

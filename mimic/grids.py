@@ -13,7 +13,7 @@ import xarray as xr
 
 from mimic.axes import normalize_axes
 
-__all__ = ["open_field"]
+__all__ = ["open_dataset", "open_field", "variable_name"]
 
 LOAD_UP_TO = 20_000_000
 """Fields of at most this many values are loaded at once; larger ones stay in the file until they are regridded."""
@@ -74,9 +74,9 @@ def open_field(
     calendars of 360 or 365 days) stays numeric: only the join "climatology" accepts it.
     """
     path = Path(path)
-    dataset = _open(path, variable)
+    dataset = open_dataset(path, variable)
     try:
-        name = _variable_name(dataset, variable, path)
+        name = variable_name(dataset, variable, path)
         field = normalize_axes(dataset, name, crs, level or {}, f"{path.name}, variable {name}")
         if field.size <= LOAD_UP_TO:
             field = field.copy(data=_read(field, path))
@@ -98,8 +98,19 @@ def open_field(
 # ---------------------------------------------------------------- reading
 
 
-def _open(path: Path, variable: str | None) -> xr.Dataset:
-    """The file as a lazy dataset."""
+def open_dataset(path: Path, variable: str | None = None) -> xr.Dataset:
+    """The file as a lazy dataset, its axes as they are; close it after use.
+
+    Parameters
+    ----------
+    path, variable
+        As for `open_field`; of a raster, `variable` is the description of the band to take.
+
+    Raises
+    ------
+    FileNotFoundError, ImportError, ValueError
+        As `open_field`, where the file cannot be read.
+    """
     if not path.exists():
         there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, there, n=1)
@@ -202,7 +213,14 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".")[:200]
 
 
-def _variable_name(dataset: xr.Dataset, variable: str | None, path: Path) -> str:
+def variable_name(dataset: xr.Dataset, variable: str | None, path: Path) -> str:
+    """The name of the variable wanted, or of the only gridded one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variable, or there are several and none is named.
+    """
     bounds = {str(v.attrs.get(key)) for v in dataset.variables.values() for key in ("bounds", "climatology")}
     gridded = [str(n) for n, v in dataset.data_vars.items() if v.ndim >= 2 and n not in bounds]
     if variable is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import h3.api.basic_int as h3
+import h3.api.numpy_int as h3_numpy
 import numpy as np
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "centroids",
     "check_cells",
     "children",
+    "disks",
     "distance_km",
     "neighbor_table",
+    "parents",
     "resolution_of",
 ]
 
@@ -164,10 +167,11 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
 
     Notes
     -----
-    The disk radius follows from the distance. Any great circle from the origin to a cell within reach
-    passes only through cells whose centroids lie within reach plus one circumradius, so rings are added
-    until a whole ring lies beyond that, and the disk within it holds all; the bound is local, which keeps pentagons and the smaller cells
-    around them right (at resolution 4 and 100 km three rings are needed, for 19 to 32 cells).
+    The radius of the disks of cells among which is searched follows from the distance. Any great circle from the
+    origin to a cell within reach passes only through cells whose centroids lie within reach plus one circumradius,
+    so rings are added until the rim of all disks together lies beyond that; the bound is local, which keeps
+    pentagons and the smaller cells around them right (at resolution 4 and 100 km three rings are needed, for 19 to
+    32 cells).
     """
     if not 0 <= max_distance_km < np.inf:
         raise ValueError(f"max_distance_km must be finite and at least 0; got {max_distance_km}.")
@@ -175,52 +179,95 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     if len(unique) == 0:
         empty = np.zeros(0)
         return NeighborTable(unique, np.zeros(1, np.int64), unique.copy(), empty, empty.copy())
-    disks = _disks(unique, max_distance_km)
-    counts = np.array([len(d) for d in disks], dtype=np.int64)
-    cell = np.fromiter((c for d in disks for c in d), np.int64, count=int(counts.sum()))
-    owner = np.repeat(np.arange(len(unique)), counts)
-    lon, lat = centroids(cell)
-    lon_o, lat_o = centroids(unique)
-    distance = distance_km(lon_o[owner], lat_o[owner], lon, lat)
-    distance[cell == unique[owner]] = 0.0
-    order = np.lexsort((cell, distance, owner))
-    order = order[distance[order] <= max_distance_km]
-    owner, cell, distance = owner[order], cell[order], distance[order]
-    bearing = bearing_rad(lon_o[owner], lat_o[owner], lon[order], lat[order])
-    bearing[cell == unique[owner]] = np.nan
+    around = _around(unique, max_distance_km)
+    longitude, latitude = centroids(around)
+    own = np.searchsorted(around, unique)
+    parts = [
+        _within_reach(own[first : first + _BLOCK_ORIGINS], around, longitude, latitude, max_distance_km)
+        for first in range(0, len(own), _BLOCK_ORIGINS)
+    ]
+    owner = np.concatenate([part[0] + k * _BLOCK_ORIGINS for k, part in enumerate(parts)])
+    place, distance = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+    here = own[owner]
+    bearing = bearing_rad(longitude[here], latitude[here], longitude[place], latitude[place])
+    bearing[place == here] = np.nan
     offsets = np.searchsorted(owner, np.arange(len(unique) + 1)).astype(np.int64)
-    return NeighborTable(unique, offsets, cell, distance, bearing)
+    return NeighborTable(unique, offsets, around[place], distance, bearing)
 
 
-def _disks(origins: np.ndarray, max_distance_km: float) -> list[list[int]]:
-    """A disk around each origin that surely holds every cell within reach."""
+_BLOCK_ORIGINS = 100_000  # pairs of so many origins are searched at once
+
+
+def _within_reach(
+    own: np.ndarray, around: np.ndarray, longitude: np.ndarray, latitude: np.ndarray, max_distance_km: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs within reach, by origin, distance and cell: number of the origin, position of the cell, km; all (pair,)."""
+    from scipy.spatial import KDTree  # 0.1 s
+
+    xyz = _unit_vectors(longitude, latitude)
+    # a little wider than the chord of the reach: the great-circle distance decides
+    chord = 2 * np.sin(min(max_distance_km / EARTH_RADIUS_KM, np.pi) / 2) * (1 + 1e-9) + 1e-9
+    pairs = KDTree(xyz[own]).sparse_distance_matrix(KDTree(xyz), chord, output_type="ndarray")
+    owner, place = pairs["i"].astype(np.int64), pairs["j"].astype(np.int64)
+    here = own[owner]
+    distance = distance_km(longitude[here], latitude[here], longitude[place], latitude[place])
+    distance[place == here] = 0.0
+    near = np.flatnonzero(distance <= max_distance_km)
+    near = near[np.lexsort((place[near], distance[near], owner[near]))]
+    return owner[near], place[near], distance[near]
+
+
+def _unit_vectors(longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:
+    lon, lat = np.radians(longitude), np.radians(latitude)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def _around(origins: np.ndarray, max_distance_km: float) -> np.ndarray:
+    """Cells among which is every cell within reach of any of the origins: (cell,), int64, sorted and distinct."""
     edge = h3.average_hexagon_edge_length(resolution_of(origins[0]), unit="km")
-    # Where cells are of average size, ring k lies 1.5 k edges away at its nearest. Cells differ: _beyond decides.
+    # Where cells are of average size, ring k lies 1.5 k edges away at its nearest. Cells differ: _reached decides.
     k = max(1, int(np.ceil((max_distance_km + edge) / (1.5 * edge))))
-    disks: dict[int, list[int]] = {}
+    found = [np.zeros(0, dtype=np.int64)]
     waiting = origins
     while len(waiting):
-        is_beyond = _beyond(waiting, k, max_distance_km)
-        disks |= {origin: h3.grid_disk(origin, k - 1) for origin in waiting[is_beyond].tolist()}
-        waiting, k = waiting[~is_beyond], k + 1
-    return [disks[origin] for origin in origins.tolist()]
+        disks, rim = _disks(waiting, k)
+        found.append(disks)
+        waiting, k = waiting[_reached(waiting, rim, max_distance_km)], k + 1
+    return np.unique(np.concatenate(found))
 
 
-def _beyond(origins: np.ndarray, k: int, max_distance_km: float) -> np.ndarray:
-    """Whether every cell of ring k lies farther than the reach plus its own circumradius: (origin,), bool."""
-    rings = [h3.grid_ring(origin, k) for origin in origins.tolist()]
-    counts = np.array([len(ring) for ring in rings])
-    cells = np.fromiter((c for ring in rings for c in ring), np.int64, count=int(counts.sum()))
-    unique, place = np.unique(cells, return_inverse=True)
-    longitude, latitude = centroids(unique)
-    corners = np.array([h3.cell_to_boundary(c)[0] for c in unique.tolist()]).reshape(-1, 2)
+def _disks(origins: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells in the disks of k rings around any of the origins, and those among them that may have others around."""
+    inner, ring = origins, _union(origins, 1)
+    if len(ring) > 3 * len(origins):  # scattered: disk by disk
+        inner, outer = _union(origins, k - 1), _union(origins, k)
+        return outer, np.setdiff1d(outer, inner, assume_unique=True)
+    rim = np.setdiff1d(ring, inner, assume_unique=True)
+    for _ in range(k - 1):  # in crowds each cell is expanded once, and not with every origin near it
+        inner = np.concatenate([inner, rim])
+        rim = np.setdiff1d(_union(rim, 1), inner, assume_unique=True)
+    return np.concatenate([inner, rim]), rim
+
+
+def _union(origins: np.ndarray, k: int) -> np.ndarray:
+    if not len(origins):
+        return origins
+    return np.unique(np.concatenate([h3_numpy.grid_disk(o, k) for o in origins.tolist()])).astype(np.int64)
+
+
+def _reached(origins: np.ndarray, rim: np.ndarray, max_distance_km: float) -> np.ndarray:
+    """Whether a cell of the rim lies within the reach of an origin plus the cell's circumradius: (origin,), bool."""
+    from scipy.spatial import KDTree
+
+    if not len(rim):
+        return np.zeros(len(origins), dtype=bool)
+    longitude, latitude = centroids(rim)
+    corners = np.array([h3.cell_to_boundary(c)[0] for c in rim.tolist()]).reshape(-1, 2)
     # a quarter more than the distance to one corner: hexagons on the sphere are not regular
-    radius = 1.25 * distance_km(longitude, latitude, corners[:, 1], corners[:, 0])
-    owner = np.repeat(np.arange(len(origins)), counts)
-    own_longitude, own_latitude = centroids(origins)
-    distance = distance_km(own_longitude[owner], own_latitude[owner], longitude[place], latitude[place])
-    near = np.bincount(owner[distance <= max_distance_km + radius[place]], minlength=len(origins))
-    return near == 0
+    radius = 1.25 * distance_km(longitude, latitude, corners[:, 1], corners[:, 0]).max()
+    chord = 2 * np.sin(min((max_distance_km + radius) / EARTH_RADIUS_KM, np.pi) / 2)
+    tree = KDTree(_unit_vectors(longitude, latitude))
+    return tree.query(_unit_vectors(*centroids(origins)))[0] <= chord
 
 
 def children(cells: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
@@ -239,3 +286,38 @@ def children(cells: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray
     found = [h3.cell_to_children(c, resolution) for c in listed]
     offsets = np.concatenate([[0], np.cumsum([len(f) for f in found])]).astype(np.int64)
     return np.fromiter((c for f in found for c in f), np.int64, count=int(offsets[-1])), offsets
+
+
+def disks(cells: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cells within `k` rings of each cell, itself included: (member,), int64, and offsets (cell + 1,).
+
+    The disk of cell `i` is `disks[offsets[i]:offsets[i + 1]]`, sorted by id; 7 cells for k = 1 (6 around a pentagon).
+
+    Raises
+    ------
+    ValueError
+        If k is negative.
+    """
+    if k < 0:
+        raise ValueError(f"a disk has 0 or more rings; got k = {k}.")
+    found = [h3.grid_disk(c, k) for c in np.asarray(cells, dtype=np.int64).tolist()]
+    counts = np.array([len(f) for f in found], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    members = np.fromiter((c for f in found for c in f), np.int64, count=int(offsets[-1]))
+    order = np.lexsort((members, np.repeat(np.arange(len(found)), counts)))
+    return members[order], offsets
+
+
+def parents(cells: np.ndarray, resolution: int) -> np.ndarray:
+    """The cell of a coarser resolution that holds each cell: (cell,), int64 -> (cell,), int64.
+
+    Raises
+    ------
+    ValueError
+        If the resolution is finer than that of a cell, or negative.
+    """
+    unique, inverse = np.unique(np.asarray(cells, dtype=np.int64), return_inverse=True)
+    listed = unique.tolist()
+    if not all(0 <= resolution <= resolution_of(c) for c in listed):
+        raise ValueError(f"the resolution of parents must lie between 0 and that of the cells; got {resolution}.")
+    return np.fromiter((h3.cell_to_parent(c, resolution) for c in listed), np.int64, count=len(listed))[inverse]

@@ -21,6 +21,7 @@ import numpy as np
 from mimic import __version__
 from mimic.network import Scaling, build_network, check_finite, fit_scaling, individual_numbers
 from mimic.probability import grouped_log_softmax
+from mimic.scaling import check_logarithms
 from mimic.schema import ChoiceSets, FeatureInfo
 
 __all__ = [
@@ -44,6 +45,7 @@ Combination = Literal["mean_log_odds", "mean_probability"]
 # Rows evaluated at a time: 1.5 MB for a layer of 24 units. Blocks of 262,144 rows took 3 times as long on one
 # core, lost in fetching fresh pages of memory for every layer.
 BLOCK_ROWS = 16_384
+BLOCK_DECISIONS = 32_768
 METADATA_MEMBER = "mimic.json"
 _SHARED_ID = re.compile(r'("shared_object_id": )(\d+)')
 
@@ -103,9 +105,12 @@ class LogOddsModel:
         Raises
         ------
         ValueError
-            If a feature of the model is missing in `cs`, or holds NaN or infinity.
+            If a feature of the model is missing in `cs`, holds NaN or infinity, or values without the logarithm by
+            which the network scales it.
         """
         check_finite(cs, self.features)
+        for part in (self.metadata, *self.metadata.get("members", ())):
+            check_logarithms(cs.features, {name: one["kind"] for name, one in part.get("scaling", {}).items()})
         result = np.zeros(cs.n_rows)
         if self.network is None:
             return result
@@ -136,6 +141,11 @@ class LogOddsModel:
                 "the network must give log-odds (row, 1), or (row, member) with combine: mean_probability in its "
                 f"metadata; it gives {shape}."
             )
+
+
+def _spans(n_decisions: int) -> list[tuple[int, int]]:
+    """[first, last) of blocks of decisions whose features are gathered at once."""
+    return [(first, min(first + BLOCK_DECISIONS, n_decisions)) for first in range(0, n_decisions, BLOCK_DECISIONS)]
 
 
 def zero_model() -> LogOddsModel:

@@ -18,7 +18,9 @@ from mimic.labels import soft_selections
 from mimic.network import Scaling, build_network, fit_scaling, individual_numbers
 from mimic.options import TrainingOptions
 from mimic.rows import LossRows, loss_rows
+from mimic.scaling import check_logarithms, scaling_kinds
 from mimic.schema import ChoiceSets
+from mimic.streams import RowStream, is_too_large
 
 __all__ = ["Part", "TrainingData", "network_inputs", "prepare_training", "scaled_inputs"]
 
@@ -40,7 +42,7 @@ class Part:
     rows
         Without their matrix, which is in the tensor.
     tensor
-        (row, input), float32, scaled, see `mimic.core.scale_rows`.
+        (row, input), float32, scaled, see `mimic.core.scale_rows`; a `RowStream` where they are too large to hold.
     """
 
     choice_sets: ChoiceSets
@@ -80,7 +82,8 @@ def prepare_training(
     # What weights are conditions on stays with the choice sets, for the training to read.
     spoken_of = {name.removeprefix("selected_") for text in options.weights for name in parse(text).names}
     more = tuple(sorted(spoken_of & set(cs_train.features)))
-    key = (tuple(features), options.labels, options.weighting, options.embedding_size > 0, more)
+    kinds = scaling_kinds(options.scaling, features)
+    key = (tuple(features), kinds, options.labels, options.weighting, options.embedding_size > 0, more)
     for train_ref, validation_ref, kept_key, data in _kept:
         same = train_ref() is cs_train and (validation_ref() if validation_ref else None) is cs_validation
         if same and kept_key == key:
@@ -96,6 +99,7 @@ def _prepare(
     cs_train: ChoiceSets,
     cs_validation: ChoiceSets | None,
     features: tuple[str, ...],
+    kinds: tuple[str, ...],
     labels: str | None,
     weighting: Weighting,
     embeds: bool,
@@ -103,7 +107,7 @@ def _prepare(
 ) -> TrainingData:
     _check_decisions(cs_train, cs_validation, labels)
     check_variation(cs_train, features)
-    scaling = fit_scaling(cs_train, features)
+    scaling = fit_scaling(cs_train, features, kinds=kinds)
     individuals = tuple(dict.fromkeys(map(str, cs_train.individuals))) if embeds else ()
     parts = [
         None
@@ -123,12 +127,18 @@ def network_inputs(cs: ChoiceSets, features: Sequence[str], individuals: Sequenc
 
 def _only(cs: ChoiceSets, features: Sequence[str], labels: str | None) -> ChoiceSets:
     """The choice sets with the features that are needed: others would be copied for nothing."""
+    if labels is None and is_too_large(cs, len(features)):
+        return cs
     wanted = dict.fromkeys([*features, *([labels] if labels else [])])
     return replace(cs, features={name: cs.features[name] for name in wanted if name in cs.features})
 
 
 def scaled_inputs(matrix: np.ndarray, scaling: Scaling, *, embeds: bool) -> Any:
-    """What the core of a network takes, as a tensor: (row, input), float32."""
+    """What the core of a network takes, as a tensor: (row, input), float32.
+
+    Raises ValueError where the scaling takes a logarithm of values that have none.
+    """
+    check_logarithms(dict(zip(scaling.names, matrix.T, strict=False)), scaling.logarithms)
     return tf.convert_to_tensor(matrix) if embeds else scale_rows(build_network(scaling, units=()), matrix)
 
 
@@ -143,6 +153,9 @@ def _part(
     factors = None
     if labels is not None:
         cs, factors = soft_selections(cs, labels)
+    if labels is None and is_too_large(cs, len(features)):
+        rows = loss_rows(cs, np.zeros((cs.n_rows, 0), np.float32), weighting=weighting)
+        return Part(cs, None, rows, RowStream.of(cs, features, individuals, scaling))
     rows = loss_rows(cs, network_inputs(cs, features, individuals), weighting=weighting, factors=factors)
     if not np.isfinite(rows.matrix).all():
         fit_scaling(cs, features)  # names what is not finite

@@ -12,18 +12,16 @@ import numpy as np
 import xarray as xr
 from scipy import sparse
 
+from mimic.grid_values import MISSING_ABOVE, read_points, used_points, weigh
 from mimic.gridpoints import Grid, grid_of
 from mimic.hexgrid import boundaries, cell_at, centroids, check_cells, children, distance_km, resolution_of
 
-__all__ = ["Method", "regrid_matrix", "to_cells"]
+__all__ = ["MISSING_ABOVE", "Method", "regrid_matrix", "to_cells"]
 
 Method = Literal["auto", "mean", "nearest", "bilinear", "area"]
 
 BLOCK = 16_000_000
 """Grid values held at once while a field is applied."""
-
-MISSING_ABOVE = 1e30
-"""Magnitudes from here on count as missing, as in `grids`, for fields that stay in their file."""
 
 _TINY = 1e-9  # a bilinear weight below this is rounding: a point on a NaN node must not take its neighbor's value
 
@@ -288,55 +286,10 @@ def _boxes_projected(grid: Grid, cells: np.ndarray) -> np.ndarray:
 def _apply(weights: sparse.csr_array, values: xr.DataArray) -> np.ndarray:
     """(step, cell), or (cell,) for a field without steps."""
     steps = values if values.ndim == 3 else values.expand_dims("step")
-    used = np.unique(weights.indices).astype(np.int64)
-    local = sparse.csr_array(
-        (weights.data, np.searchsorted(used, weights.indices), weights.indptr), shape=(weights.shape[0], len(used))
-    )
+    used, local = used_points(weights)
     dtype = np.result_type(values.dtype, np.float32)
     result = np.full((steps.shape[0], weights.shape[0]), np.nan, dtype=dtype)
     block = max(1, BLOCK // max(1, len(used)))
     for first in range(0, steps.shape[0] if len(used) else 0, block):
-        part = _gather(steps[first : first + block], used)  # (step, used point)
-        finite = np.abs(part) < MISSING_ABOVE
-        part = np.where(finite, part, 0.0)
-        same = bool((finite == finite[0]).all())  # a coast does not move: one product serves all steps
-        covered = local @ (finite[:1] if same else finite).T.astype(np.float64)  # (cell, step or 1)
-        with np.errstate(invalid="ignore"):
-            result[first : first + block] = np.where(covered > _TINY, (local @ part.T) / covered, np.nan).T
+        result[first : first + block] = weigh(local, read_points(steps[first : first + block], used, block=BLOCK))
     return result if values.ndim == 3 else result[0]
-
-
-def _gather(steps: xr.DataArray, used: np.ndarray) -> np.ndarray:
-    """The values of some grid points, (step, point), read in bands of rows and only between the outermost columns."""
-    rows, columns = np.divmod(used, steps.shape[2])
-    result = np.empty((steps.shape[0], len(used)), dtype=np.float64)
-    start = 0
-    while start < len(used):
-        width = int(columns[start:].max() - columns[start:].min()) + 1
-        n_rows = max(1, BLOCK // (width * steps.shape[0]))
-        stop = int(np.searchsorted(rows, rows[start] + n_rows))
-        r, c = rows[start:stop], columns[start:stop]
-        pieces = _pieces(c, steps.shape[2])
-        for low, high in pieces:
-            mine = (c >= low) & (c < high)
-            box = _read(steps[:, int(r[0]) : int(r[-1]) + 1, low:high])
-            result[:, start:stop][:, mine] = box[:, r[mine] - r[0], c[mine] - low]
-        start = stop
-    return result
-
-
-def _read(box: xr.DataArray) -> np.ndarray:
-    try:
-        return box.to_numpy()
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"the file of {box.name} is damaged: {error}. Fetch the file again.") from error
-
-
-def _pieces(columns: np.ndarray, n_columns: int) -> list[tuple[int, int]]:
-    """One or two ranges of columns that hold all: two where the cells lie at both ends of the file's seam."""
-    distinct = np.unique(columns)
-    gaps = np.diff(distinct)
-    if len(gaps) and gaps.max() > n_columns / 4:
-        cut = int(gaps.argmax())
-        return [(int(distinct[0]), int(distinct[cut]) + 1), (int(distinct[cut + 1]), int(distinct[-1]) + 1)]
-    return [(int(distinct[0]), int(distinct[-1]) + 1)]

@@ -22,7 +22,7 @@ from mimic.experiment import Fit
 from mimic.preparation import Prepared
 from mimic.schema import ChoiceSets
 from mimic.sections import GroupsConfig
-from mimic.tables import load_choices, save_choices
+from mimic.store import load_choice_sets, save_choice_sets
 
 __all__ = [
     "REGISTRY",
@@ -135,7 +135,7 @@ def write_choices(folder: Path, configuration: Configuration, prepared: Prepared
     """Write the part of a run that needs no training; its summary."""
     (folder / "configuration.yaml").write_text(configuration.to_yaml(), encoding="utf-8")
     prepared.ledger.to_frame().to_csv(folder / "ledger.csv", index=False)
-    save_choices(prepared.choice_sets, folder / "choices")
+    save_choice_sets(prepared.choice_sets, folder / "choices")
     if prepared.tracks is not None:
         prepared.tracks.to_parquet(folder / "tracks.parquet", index=False)
     return _write_summary(folder, summarize(configuration, prepared))
@@ -206,7 +206,7 @@ def load_run(folder: Path) -> tuple[ChoiceSets, dict[str, np.ndarray]]:
     load_summary(folder)
     if not (folder / "log_odds.parquet").is_file():
         raise FileNotFoundError(f"{folder} holds choice sets without models; give the --out of a mimic run.")
-    choice_sets = load_choices(folder / "choices")
+    choice_sets = load_choice_sets(folder / "choices")
     try:
         table = pd.read_parquet(folder / "log_odds.parquet")
     except (ValueError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,6 +25,7 @@ __all__ = [
     "TRAIN",
     "VALIDATION",
     "ChoiceSets",
+    "Columns",
     "FeatureInfo",
     "Role",
     "concatenate",
@@ -78,6 +80,31 @@ def require_columns(present: Sequence[str], wanted: Sequence[str], *, where: str
         )
 
 
+class Columns(Mapping[str, np.ndarray]):
+    """Features that are gathered when they are asked for, name -> (row,), float32, and not held in memory."""
+
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Rows of every column."""
+
+    @abstractmethod
+    def take(self, keep_decision: np.ndarray, keep_row: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The columns of some decisions (decision,), bool, and of some of their rows (row,), bool."""
+
+    @abstractmethod
+    def block(self, first: int, last: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Some columns of the rows of the decisions [first, last)."""
+
+    @abstractmethod
+    def pick(self, decisions: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Some columns of the rows of some decisions, in their order; repeats are fine."""
+
+    @abstractmethod
+    def with_more(self, features: Mapping[str, np.ndarray]) -> Columns:
+        """The same columns with others added or replaced."""
+
+
 @dataclass(frozen=True, eq=False)
 class ChoiceSets:
     """Decisions and the choices each of them was made from, as flat arrays with offsets.
@@ -97,7 +124,7 @@ class ChoiceSets:
     selected
         (decision,), int64: the row (counted over all rows) that was selected, -1 where unknown.
     features
-        name -> (row,), float32, in physical units, unscaled.
+        name -> (row,), float32, in physical units, unscaled. `Columns` stay what they are: gathered when asked for.
     info
         name -> role and unit of the feature. Features without an entry get role "choice".
 
@@ -120,7 +147,8 @@ class ChoiceSets:
         put(self, "offsets", np.asarray(self.offsets, dtype=np.int64))
         put(self, "selected", np.asarray(self.selected, dtype=np.int64))
         put(self, "choice", np.asarray(self.choice))
-        put(self, "features", {k: np.asarray(v, dtype=np.float32) for k, v in self.features.items()})
+        if not isinstance(self.features, Columns):
+            put(self, "features", {k: np.asarray(v, dtype=np.float32) for k, v in self.features.items()})
         put(self, "info", {k: self.info.get(k, FeatureInfo("choice")) for k in self.features})
         self._check()
 
@@ -140,9 +168,13 @@ class ChoiceSets:
                 f"{len(empty)} decisions have no choices (decision rows {examples(empty)}). "
                 "Drop them first, with an entry in the ledger."
             )
-        for name, values in self.features.items():
-            if values.shape != (n_rows,):
-                raise ValueError(f"feature {name} must have shape (row,) = ({n_rows},); got {values.shape}.")
+        if isinstance(self.features, Columns):
+            shapes = {"gathered": (self.features.n_rows,)}
+        else:
+            shapes = {name: values.shape for name, values in self.features.items()}
+        for name, shape in shapes.items():
+            if shape != (n_rows,):
+                raise ValueError(f"feature {name} must have shape (row,) = ({n_rows},); got {shape}.")
         known = self.selected >= 0
         outside = known & ((self.selected < self.offsets[:-1]) | (self.selected >= self.offsets[1:]))
         if outside.any():
@@ -250,21 +282,73 @@ class ChoiceSets:
         self, features: Mapping[str, np.ndarray], info: Mapping[str, FeatureInfo] | None = None
     ) -> ChoiceSets:
         """The same choice sets with more (or replaced) features."""
-        return replace(self, features={**self.features, **features}, info={**self.info, **(info or {})})
+        if isinstance(self.features, Columns):
+            more: Mapping[str, np.ndarray] = self.features.with_more(features)
+        else:
+            more = {**self.features, **features}
+        return replace(self, features=more, info={**self.info, **(info or {})})
 
     def with_context(self, **columns: object) -> ChoiceSets:
         """The same choice sets with more (or replaced) decision columns."""
         return replace(self, decisions=self.decisions.assign(**columns))  # type: ignore[arg-type]
 
+    def block(self, first: int, last: int, names: Sequence[str] | None = None) -> ChoiceSets:
+        """The decisions [first, last) with some of their features (all by default), in memory."""
+        names = list(self.features) if names is None else list(names)
+        start, stop = int(self.offsets[first]), int(self.offsets[last])
+        if isinstance(self.features, Columns):
+            features = self.features.block(first, last, names)
+        else:
+            features = {name: self.features[name][start:stop] for name in names}
+        selected = self.selected[first:last]
+        return ChoiceSets(
+            decisions=self.decisions.iloc[first:last],
+            offsets=self.offsets[first : last + 1] - start,
+            choice=self.choice[start:stop],
+            selected=np.where(selected >= 0, selected - start, -1),
+            features=features,
+            info=self.info,
+        )
+
+    def pick(self, decisions: np.ndarray, names: Sequence[str] | None = None) -> ChoiceSets:
+        """Some decisions, counted from 0, in the order given, with some of their features (all by default), in memory.
+
+        Their ids are kept; each may be asked for once.
+        """
+        names = list(self.features) if names is None else list(names)
+        counts = self.n_choices[decisions]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        starts = self.offsets[:-1][decisions]
+        rows = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
+        if isinstance(self.features, Columns):
+            features = self.features.pick(decisions, names)
+        else:
+            features = {name: self.features[name][rows] for name in names}
+        selected = self.selected[decisions]
+        return ChoiceSets(
+            decisions=self.decisions.iloc[decisions],
+            offsets=offsets,
+            choice=self.choice[rows],
+            selected=np.where(selected >= 0, selected - starts + offsets[:-1], -1),
+            features=features,
+            info=self.info,
+        )
+
     def _take(
         self, decisions: np.ndarray, keep_row: np.ndarray, counts: np.ndarray, selected: np.ndarray
     ) -> ChoiceSets:
+        if isinstance(self.features, Columns):
+            keep_decision = np.zeros(self.n_decisions, dtype=bool)
+            keep_decision[decisions] = True
+            features = self.features.take(keep_decision, keep_row)
+        else:
+            features = {k: v[keep_row] for k, v in self.features.items()}
         return ChoiceSets(
             decisions=self.decisions.iloc[decisions],
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             choice=self.choice[keep_row],
             selected=selected,
-            features={k: v[keep_row] for k, v in self.features.items()},
+            features=features,
             info=self.info,
         )
 

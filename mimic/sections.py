@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from mimic.derived_sources import check_derived
 from mimic.expressions import parse
+from mimic.scaling import ScalingKind
 from mimic.schema import FeatureInfo, Role
 
 __all__ = [
@@ -19,7 +21,6 @@ __all__ = [
     "ContrastsConfig",
     "CovariateConfig",
     "EnsembleConfig",
-    "FeatureConfig",
     "FiguresConfig",
     "FileConfig",
     "GroupsConfig",
@@ -103,14 +104,24 @@ class TableConfig(Strict):
     """A ready choice table in long format, instead of tracks.
 
     Features are a list (of role "choice"), or name -> role. `derive` makes columns by formulas, such as
-    `log_sl: log(step_length_m)`, before anything else is done.
+    `log_sl: log(step_length_m)`, before anything else is done. `format: amt` reads the random steps of R's amt, see
+    `mimic.strata`; of `columns` it takes individual alone.
     """
 
     file: Path
+    format: Literal["long", "amt"] = "long"
     features: list[str] | dict[str, Role] = Field(min_length=1)
     columns: dict[str, str] | None = None
     context: list[str] = []
     derive: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> TableConfig:
+        if self.format == "amt" and (set(self.columns or {}) - {"individual"} or self.context):
+            raise ValueError(
+                "a table of format amt has its own columns; columns may name individual only, and context none."
+            )
+        return self
 
     @property
     def roles(self) -> dict[str, FeatureInfo]:
@@ -121,9 +132,16 @@ class TableConfig(Strict):
 
 
 class CovariateConfig(Strict):
-    """A gridded covariate."""
+    """A gridded covariate: a file on a grid or a cube on cells; or one derived of others on cells.
 
-    file: Path
+    `derive` is a kind of `mimic.derived` that looks at no other times, or a distance to shore or to a vector layer.
+    `of` names covariates above it.
+    """
+
+    file: Path | None = None
+    derive: str | None = None
+    of: str | list[str] = []
+    options: dict[str, Any] = {}
     variable: str | None = None
     unit: str | None = None
     crs: str | None = None
@@ -132,6 +150,28 @@ class CovariateConfig(Strict):
     join: Literal["auto", "static", "nearest", "previous", "linear", "climatology"] = "auto"
     max_gap: Duration | None = None
     missing: Literal["drop", "error"] | float = "drop"
+
+    @model_validator(mode="after")
+    def _is_of_a_file_or_derived(self) -> CovariateConfig:
+        if (self.file is None) == (self.derive is None):
+            raise ValueError(
+                "expected either file or derive; got " + ("both." if self.file is not None else "neither.")
+            )
+        if self.file is not None and (self.inputs or self.options):
+            raise ValueError("of and options belong to derive; got a file.")
+        if self.derive is not None:
+            idle = sorted(self.model_fields_set - {"derive", "of", "options", "unit", "missing"})
+            if idle:
+                raise ValueError(
+                    f"{', '.join(idle)} belongs to a file; a derived covariate has those of what it is of."
+                )
+            check_derived(self.derive, len(self.inputs), self.options)
+        return self
+
+    @property
+    def inputs(self) -> list[str]:
+        """The covariates that it is derived of."""
+        return [self.of] if isinstance(self.of, str) else list(self.of)
 
 
 class FileConfig(Strict):
@@ -154,16 +194,6 @@ class ChoicesConfig(Strict):
         if value is not None:
             parse(value)
         return value
-
-
-class FeatureConfig(Strict):
-    """A feature that is not simply a source under its own name."""
-
-    source: str
-    minus_origin: bool = False
-    multiply: float = 1.0
-    clip: tuple[float | None, float | None] | None = None
-    transform: Literal["none", "log", "log1p", "square"] = "none"
 
 
 class SplitConfig(Strict):
@@ -212,6 +242,7 @@ class TrainingConfig(Strict):
     weight_decay: float | None = Field(default=None, ge=0)
     gradient_clip_norm: float | None = Field(default=None, gt=0)
     plateau: PlateauConfig | None = None
+    scaling: ScalingKind | dict[str, ScalingKind] = "zscore"
     units: list[PositiveInt] = [24, 24, 24]
     activation: str = "relu"
     dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -27,6 +27,7 @@ from mimic.options import Loss, Plateau, TrainingOptions
 from mimic.prepared import Part, TrainingData, network_inputs, prepare_training, scaled_inputs
 from mimic.rows import LossRows, loss_rows, row_order
 from mimic.schema import ChoiceSets
+from mimic.streams import RowStream
 
 __all__ = [
     "Divergence",
@@ -264,6 +265,7 @@ def _result(
     metadata = {
         **describe_features(data.training.choice_sets, data.features),
         **({"individuals": list(data.individuals)} if data.individuals else {}),
+        "scaling": data.scaling.as_mapping(),
         "options": options.as_mapping(),
         "best_epoch": best.best_epoch,
     }
@@ -306,7 +308,7 @@ def _network(
     )
     key = json.dumps(
         [
-            [data.scaling.names, data.scaling.mean.tolist(), data.scaling.scale.tolist(), len(data.individuals)],
+            [data.scaling.as_mapping(), len(data.individuals)],
             [options.units, options.activation, options.dropout, options.l2],
             [None if linear is None else (linear != 0).tolist(), options.embedding_size, options.embedding_l2],
             [options.optimizer, dict(options.optimizer_arguments), options.weight_decay, options.gradient_clip_norm],
@@ -334,7 +336,9 @@ def _linear(data: TrainingData, options: TrainingOptions) -> np.ndarray | None:
     if data.training.factors is not None:
         raise ValueError("linear_skip needs one selected choice in each decision; it does not go with labels.")
     weights = _factors(data.training.choice_sets, options.weights) if options.weights else None
-    term = linear_term(data.training.choice_sets, wanted, weighting=options.weighting, weights=weights)
+    # Where the network takes a logarithm, the term starts at the coefficient of the logarithm.
+    logged = data.scaling.in_logarithms(data.training.choice_sets)
+    term = linear_term(logged, wanted, weighting=options.weighting, weights=weights)
     coef = dict(zip(wanted, term, strict=True))
     return np.array([coef.get(name, 0.0) for name in data.features])
 
@@ -443,7 +447,10 @@ def _only_weighted(counted: _Counted, *, is_softmax: bool) -> _Counted:
         contrast_weights=rows.contrast_weights[keep],
         decision_weights=rows.decision_weights[keep_decision],
     )
-    tensor = tf.gather(counted.tensor, np.flatnonzero(keep))
+    if isinstance(counted.tensor, RowStream):
+        tensor: Any = counted.tensor.only(keep_decision, keep)
+    else:
+        tensor = tf.gather(counted.tensor, np.flatnonzero(keep))
     return replace(counted, rows=kept, tensor=tensor, decision_weights=counted.decision_weights[keep_decision])
 
 
@@ -475,11 +482,11 @@ def _divergence(best: BestEpoch, trainer: Trainer, data: TrainingData) -> Diverg
     if trainer.bad_batch < 0:
         return Divergence(best.diverged_at)
     rows = first_bad_batch(trainer, best.diverged_at - 1)[:, : len(data.features)].astype(np.float64)
-    mean, scale = data.scaling.mean, data.scaling.scale
     if data.individuals:  # these rows are not scaled
-        rows = (rows - mean) / scale
+        rows = data.scaling.scaled(rows)
     worst = int(np.argmax(np.abs(rows).max(axis=0)))
-    low, high = (float(f"{mean[worst] + scale[worst] * z:.6g}") for z in (rows[:, worst].min(), rows[:, worst].max()))
+    ends = np.array([rows[:, worst].min(), rows[:, worst].max()])
+    low, high = (float(f"{value:.6g}") for value in data.scaling.physical(worst, ends))
     return Divergence(best.diverged_at, trainer.bad_batch + 1, data.features[worst], low, high)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from mimic.configuration import load_configuration
 from mimic.crossval_sections import load_comparison, study_configuration
+from mimic.cube_sections import load_cube_config
 
 GOOD = """
 name: small
@@ -123,6 +124,8 @@ def test_all_experiment_files_of_the_project_are_valid(root: Path) -> None:
             assert comparison.name == file.stem
             for name, study in comparison.studies.items():
                 assert study_configuration(name, study).name == name
+        elif file.stem.endswith("_cube"):
+            assert load_cube_config(file).name == file.stem
         else:
             assert load_configuration(file).name == file.stem
 

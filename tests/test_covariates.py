@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from mimic import grids, regrid
-from mimic.covariates import Covariate, Join, at, coverage, sample
+from mimic import grid_values, grids, regrid
+from mimic.covariates import Covariate, at, coverage, sample
 from mimic.grids import open_field
 from mimic.hexgrid import cell_at, centroids
+from mimic.joins import Join
 
 CELLS = np.array([30, 10], dtype=np.int64)
 
@@ -259,8 +260,8 @@ def test_sample_equals_the_three_steps_by_hand(
 
 def test_only_the_steps_that_are_needed_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, ...]] = []
-    whole = regrid._read
-    monkeypatch.setattr(regrid, "_read", lambda box: (read.append(box.shape), whole(box))[1])
+    whole = grid_values._read
+    monkeypatch.setattr(grid_values, "_read", lambda box: (read.append(box.shape), whole(box))[1])
     monkeypatch.setattr(grids, "LOAD_UP_TO", 0)
     cells = cell_at(np.array([25.0, 25.1]), np.array([45.0, 45.1]), 5)
     sample(Covariate("v", gridded(tmp_path)), cells, stamps("2020-01-03", "2020-01-27"))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from mimic import grids, regrid
+from mimic import grid_values, grids, regrid
 from mimic.grids import open_field
 from mimic.hexgrid import cell_at, centroids, children, distance_km
 from mimic.regrid import Method, regrid_matrix, to_cells
@@ -284,8 +284,8 @@ def test_a_field_in_its_file_gives_the_same_values_block_by_block(
     values.rename("v").to_netcdf(tmp_path / "v.nc", engine="h5netcdf")
     cells = np.concatenate([cells_in(-20, 20, 0, 30, 1), cells_in(100, 120, -40, -10, 1)])
     read: list[int] = []
-    whole = regrid._read
-    monkeypatch.setattr(regrid, "_read", lambda box: (read.append(box.size), whole(box))[1])
+    whole = grid_values._read
+    monkeypatch.setattr(grid_values, "_read", lambda box: (read.append(box.size), whole(box))[1])
     monkeypatch.setattr(regrid, "BLOCK", block)
     monkeypatch.setattr(grids, "LOAD_UP_TO", 10)
     lazy = open_field(tmp_path / "v.nc")

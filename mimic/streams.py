@@ -1,0 +1,137 @@
+"""Choice sets whose features are gathered, and a scaling, into rows for training that are never all in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mimic.core import scale_rows
+from mimic.model import BLOCK_ROWS, build_network
+from mimic.network import Scaling, individual_numbers
+from mimic.rows import row_order
+from mimic.scaling import check_logarithms
+from mimic.schema import ChoiceSets, Columns
+
+__all__ = ["HELD_BYTES", "RowStream", "ahead", "is_too_large", "segments"]
+
+HELD_BYTES = 1_000_000_000
+"""Rows for training are held in memory up to this size; larger ones of gathered features are streamed."""
+
+_BLOCK_DECISIONS = 32_768
+
+
+def is_too_large(cs: ChoiceSets, n_features: int) -> bool:
+    """Whether the rows of these choice sets are to be streamed: their features are gathered, and large."""
+    return isinstance(cs.features, Columns) and cs.n_rows * n_features * 4 > HELD_BYTES
+
+
+@dataclass(frozen=True, eq=False)
+class RowStream:
+    """Rows of decisions, (row, input), float32, scaled, the selected row of each decision first.
+
+    Parameters
+    ----------
+    choice_sets
+        Whose features are gathered when they are asked for.
+    features, individuals, scaling
+        What the network takes: see `mimic.prepared.TrainingData`.
+    decisions
+        (decision,): which decisions of the choice sets, in order.
+    sizes
+        (decision,): how many rows each has.
+    keep
+        (row,), bool, over all rows of these decisions: which count; None for all.
+    """
+
+    choice_sets: ChoiceSets
+    features: tuple[str, ...]
+    individuals: tuple[str, ...]
+    scaling: Scaling
+    decisions: np.ndarray
+    sizes: np.ndarray
+    keep: np.ndarray | None = None
+
+    @staticmethod
+    def of(choice_sets: ChoiceSets, features: Sequence[str], individuals: Sequence[str], scaling: Scaling) -> RowStream:
+        """Of all decisions whose selection is known."""
+        decisions = np.flatnonzero(choice_sets.selected >= 0)
+        return RowStream(
+            choice_sets, tuple(features), tuple(individuals), scaling, decisions, choice_sets.n_choices[decisions]
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(row, input), as an array would have it."""
+        n_rows = int(self.sizes.sum()) if self.keep is None else int(np.count_nonzero(self.keep))
+        return n_rows, len(self.features) + bool(self.individuals)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def only(self, keep_decision: np.ndarray, keep_row: np.ndarray) -> RowStream:
+        """Some of its decisions (decision,), bool, and some of their rows (row,), bool; of all rows it has now."""
+        if self.keep is not None:
+            raise RuntimeError("rows are left out of a stream once: a fault of mimic.")
+        within = np.repeat(keep_decision, self.sizes)
+        return replace(
+            self, decisions=self.decisions[keep_decision], sizes=self.sizes[keep_decision], keep=keep_row[within]
+        )
+
+    def of_decisions(self, which: np.ndarray) -> Any:
+        """The rows of some of its decisions, counted from 0, in this order: (row, input), a tensor."""
+        part = self.choice_sets.pick(self.decisions[which], self.features)
+        matrix = part.matrix(self.features)
+        if self.individuals:
+            matrix = np.column_stack([matrix, individual_numbers(part, self.individuals)])
+        matrix = matrix[row_order(part)]
+        if self.keep is not None:
+            ends = np.cumsum(self.sizes)
+            matrix = matrix[self.keep[segments(ends[which] - self.sizes[which], self.sizes[which])]]
+        check_logarithms(dict(zip(self.scaling.names, matrix.T, strict=False)), self.scaling.logarithms)
+        if self.individuals:  # the network scales by itself
+            return tf.convert_to_tensor(matrix)
+        return scale_rows(build_network(self.scaling, units=()), matrix)
+
+    def __iter__(self) -> Iterator[Any]:
+        """All rows, in blocks of the size in which a tensor of them would be evaluated."""
+        spans = [
+            np.arange(first, min(first + _BLOCK_DECISIONS, len(self.decisions)))
+            for first in range(0, len(self.decisions), _BLOCK_DECISIONS)
+        ]
+        left = None
+        for rows in ahead(self.of_decisions, spans):
+            rows = rows if left is None else tf.concat([left, rows], axis=0)
+            whole = len(rows) // BLOCK_ROWS * BLOCK_ROWS
+            yield from (rows[i : i + BLOCK_ROWS] for i in range(0, whole, BLOCK_ROWS))
+            left = rows[whole:]
+        if left is not None and len(left):
+            yield left
+
+
+def segments(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... of one segment after another: (sum of sizes,).
+
+    Example
+    -------
+    >>> segments(np.array([10, 3]), np.array([2, 3])).tolist()
+    [10, 11, 3, 4, 5]
+    """
+    ends = np.cumsum(sizes)
+    return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
+
+
+def ahead(make: Any, wanted: Sequence[Any]) -> Iterator[Any]:
+    """`make` of each, in order; the next is made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = None
+        for one in wanted:
+            ready, coming = coming, pool.submit(make, one)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
