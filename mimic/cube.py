@@ -186,12 +186,18 @@ def _columns(field: xr.DataArray, position: np.ndarray, inside: np.ndarray, chun
 def _missing(folder: Path) -> dict[str, float]:
     """Variable -> share of missing values, as noted when it was built."""
     counts: dict[str, list[int]] = {}
-    for line in (folder / _JOURNAL).read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if "variable" in entry:
-            total = counts.setdefault(entry["variable"], [0, 0])
-            total[0] += entry["n"]
-            total[1] += entry["missing"]
+    path = folder / _JOURNAL
+    units: dict[tuple[str, int], tuple[int, int]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # being written, or cut off by a kill
+        if "variable" in entry:  # a chunk that has grown is there twice until the build ends
+            units[entry["variable"], entry["chunk"]] = entry["n"], entry["missing"]
+    for (name, _), (n, missing) in units.items():
+        total = counts.setdefault(name, [0, 0])
+        counts[name] = [total[0] + n, total[1] + missing]
     return {name: missing / n for name, (n, missing) in counts.items() if n}
 
 

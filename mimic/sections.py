@@ -160,7 +160,9 @@ class CovariateConfig(Strict):
         if self.file is not None and (self.inputs or self.options):
             raise ValueError("of and options belong to derive; got a file.")
         if self.derive is not None:
-            idle = sorted(self.model_fields_set - {"derive", "of", "options", "unit", "missing"})
+            fields = type(self).model_fields
+            of_file = ("variable", "crs", "level", "method", "join", "max_gap")
+            idle = [name for name in of_file if getattr(self, name) != fields[name].default]
             if idle:
                 raise ValueError(
                     f"{', '.join(idle)} belongs to a file; a derived covariate has those of what it is of."

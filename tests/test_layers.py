@@ -72,6 +72,22 @@ LAYERS: dict[str, float] = {
     "coverage_cli": 10.8,
     "joins": 1.5,
     "cube": 1.6,
+    "locks": 0.7,
+    "cube_store": 0.7,
+    "cube_journal": 0.8,
+    "file_times": 1.5,
+    "file_layers": 1.5,
+    "regions": 1.5,
+    "grid_values": 1.6,
+    "file_source": 2.2,
+    "filesets": 2.4,
+    "cube_sections": 9.1,
+    "cube_axis": 9.15,
+    "cube_cells": 9.15,
+    "cube_plan": 9.2,
+    "cube_units": 9.3,
+    "cube_build": 9.5,
+    "covariates_cli": 10.8,
     "derived": 2,
     "past_motion": 1.5,
     "movement_features": 2.8,
@@ -220,7 +236,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Slow packages that only these modules may import at module level; elsewhere the import goes into the function.
 AT_MODULE_LEVEL_ONLY_IN: dict[str, set[str]] = {
-    "tensorflow": {"callbacks", "core", "engine", "layers", "model", "prepared", "training"},
+    "tensorflow": {"callbacks", "core", "engine", "layers", "model", "prepared", "streams", "training"},
     "keras": {"callbacks", "core", "engine", "ensemble", "layers", "model", "network", "options", "training"},
     "sklearn": set(),
 }
@@ -313,7 +329,7 @@ def test_package_is_flat() -> None:
         (
             "schema",
             "def late():\n    import matplotlib.pyplot",
-            "schema imports matplotlib; only contrast_figures, evaluation_figures, explanation_figures, figures, ground, ",
+            "schema imports matplotlib; only bin_figures, contrast_figures, coverage_figures, evaluation_figures, ",
         ),
         ("schema", "from tensorflow import keras", "schema imports tensorflow at module level"),
         ("schema", "try:\n    import keras\nexcept ImportError:\n    pass", "schema imports keras at module level"),
