@@ -132,6 +132,9 @@ def make_minibatches(
     n_batches = -(-n_decisions // options.batch_decisions)
     if options.batch_contrasts is not None:
         n_batches = min(-(-n_contrasts // options.batch_contrasts), n_decisions)
+    batch_size = -(-n_decisions // n_batches)
+    # whole decisions may fill fewer: a step without any would move weights by the optimizer's memory alone
+    n_batches = -(-n_decisions // batch_size)
     position = np.arange(len(row_weights), dtype=np.int32) - np.repeat(rows.starts, rows.sizes)
     rates = learning_rates(options, n_epochs=options.epochs, steps_per_epoch=n_batches)
     return Minibatches(
@@ -142,7 +145,7 @@ def make_minibatches(
         row_weights=tf.constant(row_weights.astype(np.float32)),
         decision_weights=tf.constant(np.append(decision_weights, 0.0).astype(np.float32)),
         n_batches=n_batches,
-        batch_size=-(-n_decisions // n_batches),
+        batch_size=batch_size,
         shuffle_seed=shuffle_seed,
         rates=tf.constant(np.zeros(0, np.float32) if rates is None else rates),
     )

@@ -147,6 +147,7 @@ def fit_models(
         finals = [t for own in reached.values() for t in own]
         history = _histories(opened, finals)
     best = {m: records[chosen_run].best_epoch for m, chosen_run in _chosen_runs(chosen, tables).items()}
+    _check_scalings(configuration, models, prepared.choice_sets)
     log_odds = {name: model.log_odds(prepared.choice_sets) for name, model in models.items()}
     baseline = _baseline(configuration, prepared.choice_sets)
     if baseline is not None and baseline.fit is not None:
@@ -257,6 +258,19 @@ def _models(
             models[seeds_models[name]] = combine(list(loaded.values()), "mean_probability")
             runs[seeds_models[name]] = [own[m].id for m in loaded]
     return models, chosen, runs
+
+
+def _check_scalings(
+    configuration: Configuration, models: Mapping[str, LogOddsModel], choice_sets: ChoiceSets
+) -> None:
+    """Read the scaling off every single network, and see that it is that of the training decisions alone."""
+    from mimic.network import check_scaling
+
+    training = choice_sets.split(TRAIN)
+    for name, section in configuration.models.items():
+        model = models.get(name)
+        if model is not None and model.network is not None and section.kind == "network" and section.ensemble is None:
+            check_scaling(model, training)
 
 
 def _chosen_runs(chosen: Mapping[str, str], tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:

@@ -163,11 +163,19 @@ class Factored:
     def is_missing(self, name: str, rows: Rows) -> np.ndarray:
         """Whether a covariate has no value in the choice of each row, before any is filled in: (row,), bool."""
         covariate = self.covariates[name]
+        if covariate.field is not None and covariate.field.constant_gaps is not None:
+            return covariate.field.constant_gaps.take(self.place(rows))
         if covariate.fill is None:
             return np.isnan(rows.at_choice[name])
         bare = replace(self, covariates={name: replace(covariate, fill=None)})
         when = np.searchsorted(self.times, rows.decisions[TIME].to_numpy(dtype="datetime64[ns]"))
-        return np.isnan(_Gathered(bare, np.searchsorted(self.cells, rows.cell), when, rows.decision)[name])
+        return np.isnan(_Gathered(bare, self.place(rows), when, rows.decision)[name])
+
+    def place(self, rows: Rows) -> np.ndarray:
+        """Position in `cells` of the choice of each row: (row,)."""
+        if isinstance(rows, _PieceRows):
+            return rows.place
+        return np.searchsorted(self.cells, rows.cell)
 
     def pick(self, decisions: np.ndarray) -> tuple[Factored, np.ndarray]:
         """Some decisions, counted from 0, in the order given, and their rows here, (row,)."""
@@ -246,9 +254,13 @@ class _PieceRows(Rows):
         return self._pieces.table.cell.take(self._table_row)
 
     @cached_property
+    def place(self) -> np.ndarray:
+        """Position of the choice among the cells: (row,)."""
+        return self._pieces._table_cell.take(self._table_row)
+
+    @cached_property
     def at_choice(self) -> Mapping[str, np.ndarray]:  # type: ignore[override]
-        place = self._pieces._table_cell.take(self._table_row)
-        return _Gathered(self._pieces, place, self._pieces._time_of[self._first : self._last], self.decision)
+        return _Gathered(self._pieces, self.place, self._pieces._time_of[self._first : self._last], self.decision)
 
     @cached_property
     def at_origin(self) -> Mapping[str, np.ndarray]:  # type: ignore[override]

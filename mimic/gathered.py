@@ -32,14 +32,23 @@ class GatheredFeatures(Columns):
         What to compute, in this order.
     more
         Further columns that are held: name -> (row,), float32.
+    order
+        All names in the order in which they are listed; by default those that are computed, then the others.
     """
 
     def __init__(
-        self, pieces: Factored, specs: Sequence[FeatureSpec], more: Mapping[str, np.ndarray] | None = None
+        self,
+        pieces: Factored,
+        specs: Sequence[FeatureSpec],
+        more: Mapping[str, np.ndarray] | None = None,
+        *,
+        order: Sequence[str] = (),
     ) -> None:
         self.pieces = pieces
         self.specs = {spec.name: spec for spec in specs}
         self.more = {name: np.asarray(values, dtype=np.float32) for name, values in (more or {}).items()}
+        known = {**self.specs, **self.more}
+        self._order = tuple(dict.fromkeys([*(name for name in order if name in known), *known]))
         self._of_step: dict[str, np.ndarray] = {}
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
@@ -72,11 +81,10 @@ class GatheredFeatures(Columns):
         return name in self.specs or name in self.more
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.specs
-        yield from (name for name in self.more if name not in self.specs)
+        yield from self._order
 
     def __len__(self) -> int:
-        return len(set(self.specs) | set(self.more))
+        return len(self._order)
 
     def gather(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Columns in memory: name -> (row,), float32; all by default. Blocks of decisions are shared by all processors."""
@@ -128,10 +136,14 @@ class GatheredFeatures(Columns):
 
     def take(self, keep_decision: np.ndarray, keep_row: np.ndarray) -> GatheredFeatures:
         more = {name: values[keep_row] for name, values in self.more.items()}
-        return GatheredFeatures(self.pieces.take(keep_decision, keep_row), list(self.specs.values()), more)
+        return GatheredFeatures(
+            self.pieces.take(keep_decision, keep_row), list(self.specs.values()), more, order=self._order
+        )
 
     def with_more(self, features: Mapping[str, np.ndarray]) -> GatheredFeatures:
-        return GatheredFeatures(self.pieces, list(self.specs.values()), {**self.more, **features})
+        return GatheredFeatures(
+            self.pieces, list(self.specs.values()), {**self.more, **features}, order=self._order
+        )
 
     def _of_row(self, spec: FeatureSpec, rows: Rows) -> np.ndarray:
         if spec == FeatureSpec(spec.name, spec.source) and spec.source in self.pieces.covariates:

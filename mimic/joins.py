@@ -51,6 +51,17 @@ class JoinedField:
         return bool(self.valid.all()) and not self.weight.any() and bool(len(self.values))
 
     @cached_property
+    def constant_gaps(self) -> np.ndarray | None:
+        """Which cells have no value at any time, (cell,), bool, where all others always have one; else None.
+
+        A coast does not move: what is missing can then be told once for each cell.
+        """
+        if not self.is_plain:
+            return None
+        gaps = np.isnan(self.values[0])
+        return gaps if all(np.array_equal(np.isnan(step), gaps) for step in self.values[1:]) else None
+
+    @cached_property
     def steps_digest(self) -> bytes:
         """The same for fields of as many cells whose times take the same steps."""
         return hashlib.blake2b(np.int64(self.values.shape[1]).tobytes() + self.low.tobytes(), digest_size=16).digest()

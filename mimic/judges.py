@@ -47,7 +47,7 @@ def judge_with(workers: Callable[[Setup], Workers], *, part_decisions: int = BLO
                     kind = ValueError if done.value.type == "ValueError" else RuntimeError
                     raise kind(done.value.message or str(done.value))
                 verdicts[done.index] = done.value
-        return _in_order(pieces, parts, [verdicts[index] for index in range(len(parts))])
+        return _in_order(pieces, rules, parts, [verdicts[index] for index in range(len(parts))])
 
     return judge_all
 
@@ -80,7 +80,9 @@ def whole_individuals(decisions: pd.DataFrame, part_decisions: int) -> list[np.n
     return parts
 
 
-def _in_order(pieces: Factored, parts: Sequence[np.ndarray], verdicts: Sequence[Verdict]) -> Verdict:
+def _in_order(
+    pieces: Factored, rules: Rules, parts: Sequence[np.ndarray], verdicts: Sequence[Verdict]
+) -> Verdict:
     """Verdicts on parts of the decisions as one on all of them, in their order."""
     row = np.zeros(pieces.n_rows, dtype=np.uint8)
     decision = np.zeros(pieces.n_decisions, dtype=np.uint8)
@@ -91,5 +93,5 @@ def _in_order(pieces: Factored, parts: Sequence[np.ndarray], verdicts: Sequence[
         decision[part], selected[part] = verdict.decision, verdict.selected
         absent: dict[str, Any] = {n: (part[at], cell, time) for n, (at, cell, time) in verdict.absent.items()}
         numbered.append(replace(verdict, absent=absent))
-    whole = merge(numbered) if numbered else judge(pieces, Rules((), (), None, (), ("",)), 0, 0)
+    whole = merge(numbered) if numbered else judge(pieces, rules, 0, 0)
     return replace(whole, row=row, decision=decision, selected=selected)

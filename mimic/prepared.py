@@ -18,7 +18,7 @@ from mimic.labels import soft_selections
 from mimic.network import Scaling, build_network, fit_scaling, individual_numbers
 from mimic.options import TrainingOptions
 from mimic.rows import LossRows, loss_rows
-from mimic.scaling import check_logarithms, scaling_kinds
+from mimic.scaling import check_finite, check_logarithms, scaling_kinds
 from mimic.schema import ChoiceSets
 from mimic.streams import RowStream, is_too_large
 
@@ -154,6 +154,8 @@ def _part(
     if labels is not None:
         cs, factors = soft_selections(cs, labels)
     if labels is None and is_too_large(cs, len(features)):
+        known = cs.selected >= 0
+        check_finite(cs if known.all() else cs.filter(known), features)  # rows are not looked at again
         rows = loss_rows(cs, np.zeros((cs.n_rows, 0), np.float32), weighting=weighting)
         return Part(cs, None, rows, RowStream.of(cs, features, individuals, scaling))
     rows = loss_rows(cs, network_inputs(cs, features, individuals), weighting=weighting, factors=factors)

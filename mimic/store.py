@@ -223,7 +223,9 @@ def _read(path: Path, manifest: Mapping[str, Any]) -> ChoiceSets:
         offsets=starts,
         choice=pieces.choice(),
         selected=np.where(within >= 0, starts[:-1] + within, -1),
-        features=GatheredFeatures(pieces, [_spec(recipe) for recipe in manifest["features"]], held),
+        features=GatheredFeatures(
+            pieces, [_spec(recipe) for recipe in manifest["features"]], held, order=manifest["order"]
+        ),
         info={name: FeatureInfo(**info) for name, info in manifest["info"].items()},
     )
 
@@ -254,7 +256,12 @@ def _check_sample(path: Path, choice_sets: ChoiceSets, version: str) -> None:
     """Raise ValueError where features come out otherwise than when the choice sets were stored."""
     few = choice_sets.block(0, min(_N_SAMPLED, choice_sets.n_decisions))
     with np.load(path / "sample.npz") as stored:
-        changed = [n for n in few.features if not np.allclose(few.features[n], stored[n], rtol=1e-5, atol=1e-6)]
+        changed = [
+            name
+            for name, values in few.features.items()
+            # a bearing is NaN for stay, today as then
+            if not np.allclose(values, stored[name], rtol=1e-5, atol=1e-6, equal_nan=True)
+        ]
     if changed:
         raise ValueError(
             f"{path}: {', '.join(changed)} come out otherwise today than when mimic {version} stored these choice "

@@ -121,8 +121,9 @@ def judge(pieces: Factored, rules: Rules, first: int, last: int) -> Verdict:
     row = np.zeros(len(rows.cell), dtype=np.uint8)
     n_absent: dict[str, int] = {}
     absent: dict[str, Absent] = {}
+    known: dict[bytes, np.ndarray] = {}  # covariates of one ocean have one coast
     for code, name in enumerate(rules.sources, start=1):
-        where = np.flatnonzero(pieces.is_missing(name, rows))
+        where = _missing_rows(pieces, name, rows, known)
         n_absent[name] = len(where)
         few = where[:_N_EXAMPLES]
         decision = first + rows.decision[few]
@@ -133,6 +134,18 @@ def judge(pieces: Factored, rules: Rules, first: int, last: int) -> Verdict:
         row[(row == 0) & ~_allowed(rules.domain, rows)] = len(rules.reasons)
     selected = _selected(rows, pieces.offsets[first : last + 1])
     return Verdict(row, _lost(pieces, rules, row, selected, first, last), selected, n_absent, absent)
+
+
+def _missing_rows(pieces: Factored, name: str, rows: Rows, known: dict[bytes, np.ndarray]) -> np.ndarray:
+    """The rows in which a covariate has no value, before any is filled in."""
+    joined = pieces.covariates[name].field
+    gaps = None if joined is None else joined.constant_gaps
+    if gaps is None:
+        return np.flatnonzero(pieces.is_missing(name, rows))
+    key = gaps.tobytes()
+    if key not in known:
+        known[key] = np.flatnonzero(pieces.is_missing(name, rows)) if gaps.any() else np.zeros(0, dtype=np.int64)
+    return known[key]
 
 
 def _allowed(domain: str, rows: Rows) -> np.ndarray:
@@ -176,8 +189,9 @@ def _lost(pieces: Factored, rules: Rules, row: np.ndarray, selected: np.ndarray,
         fate = row[starts + np.maximum(selected, 0)] if len(row) else code
         for reason in range(1, len(rules.reasons) + 1):
             mark((selected >= 0) & (fate == reason))
+    here = pieces.decision_rows(first, last).at_choice
     for name in rules.at_origin:
-        mark(np.isnan(pieces.at_origin(name)[first:last]))
+        mark(np.isnan(here[name]))
     left = np.add.reduceat(row == 0, starts, dtype=np.int64) if len(starts) else starts
     mark(left < 2)
     return code
