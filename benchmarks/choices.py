@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from parts.output import emitter, peak_memory_mib, say
 
 # The parent stays small and imports the standard library only: on Linux the peak memory that a child reports is
 # at least that of the process it was started from.
@@ -50,25 +51,10 @@ class Cost:
 
     seconds: float
     cpu_seconds: float
-    peak_mb: float
+    peak_mib: float
 
 
-def emit(case: str, metric: str, value: float, unit: str) -> None:
-    """One line of the result on standard output."""
-    print(
-        json.dumps({"benchmark": "choices", "case": case, "metric": metric, "value": value, "unit": unit}), flush=True
-    )
-
-
-def say(text: str) -> None:
-    """Progress on standard error."""
-    print(f"[choices] {text}", file=sys.stderr, flush=True)
-
-
-def peak_mb() -> float:
-    """Largest resident memory of this process so far, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+emit = emitter("choices")
 
 
 # ---------------------------------------------------------------- input
@@ -184,14 +170,14 @@ def ours(folder: Path, case: str, name: str) -> Cost:
 
     decisions = pd.read_parquet(folder / "decisions.parquet")
     covariates = sources(folder)
-    emit(name, "memory_before", round(peak_mb(), 1), "MB")
+    emit(name, "memory_before", round(peak_memory_mib(), 1), "MiB")
     started, cpu_started = time.perf_counter(), time.process_time()
     choice_sets, _ = build(decisions, covariates, lazy=case != "ours", features=case != "table_and_rows")
     if case == "ours_lazy":
         gather_all(choice_sets)
     elif case == "store":
         size = store(folder, choice_sets, name)
-    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_memory_mib())
     emit(name, "n_kept_decisions", choice_sets.n_decisions, "decisions")
     emit(name, "n_rows", choice_sets.n_rows, "rows")
     if case == "store":
@@ -304,7 +290,7 @@ def usual_way(folder: Path, name: str) -> Cost:
     daily = [by_day[["choice", "day", c]].assign(choice=by_day["choice"].map(text)) for c in DAILY]
     static = [by_cell[["choice", c]].assign(choice=by_cell["choice"].map(text)) for c in STATIC]
     decisions["origin"], decisions["destination"] = decisions["origin"].map(text), decisions["destination"].map(text)
-    emit(name, "memory_before", round(peak_mb(), 1), "MB")
+    emit(name, "memory_before", round(peak_memory_mib(), 1), "MiB")
     started, cpu_started = time.perf_counter(), time.process_time()
     collected = []
     for decision in decisions.itertuples():
@@ -339,7 +325,7 @@ def usual_way(folder: Path, name: str) -> Cost:
     for table in static:
         rows = rows.merge(table, on="choice", how="left")
     rows = usable(rows)
-    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_memory_mib())
     rows["choice"] = rows["choice"].map({cell: number for number, cell in text.items()})
     rows.drop(columns=["day", "time_utc"]).to_parquet(folder / "usual_way.parquet")
     return cost
@@ -367,7 +353,7 @@ def usual_way_tuned(folder: Path, name: str, *, cached: bool) -> Cost:
 
     decisions = pd.read_parquet(folder / "decisions.parquet")
     by_day, by_cell = covariate_tables(folder)
-    emit(name, "memory_before", round(peak_mb(), 1), "MB")
+    emit(name, "memory_before", round(peak_memory_mib(), 1), "MiB")
     started, cpu_started = time.perf_counter(), time.process_time()
     look_around = cache(neighbors) if cached else neighbors
     times = decisions["time_utc"]
@@ -401,7 +387,7 @@ def usual_way_tuned(folder: Path, name: str, *, cached: bool) -> Cost:
     rows = pd.DataFrame(collected, columns=["decision", "choice", "selected", "day", *GEOMETRY])
     rows = rows.merge(by_day, on=["choice", "day"], how="left").merge(by_cell, on="choice", how="left")
     rows = usable(rows)
-    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_mb())
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_memory_mib())
     rows.drop(columns="day").to_parquet(folder / f"{'usual_way_cached' if cached else 'usual_way_tuned'}.parquet")
     return cost
 
@@ -418,7 +404,7 @@ def run_case(case: str, folder: Path, n_decisions: int) -> None:
         cost = usual_way_tuned(folder, name, cached=case == "usual_way_cached")
     else:
         cost = ours(folder, case, name)
-    emit(name, "peak_memory", round(cost.peak_mb, 1), "MB")
+    emit(name, "peak_memory", round(cost.peak_mib, 1), "MiB")
     emit(name, "seconds", cost.seconds, "s")
     emit(name, "cpu_seconds", cost.cpu_seconds, "s")
 

@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from parts.output import emitter, peak_memory_mib, say
 
 # The parent stays small and imports the standard library only: on Linux the peak memory that a child reports is
 # at least that of the process it was started from.
@@ -47,23 +48,7 @@ derived:
   front: {{kind: front, of: sst}}
   week: {{kind: trailing_mean, of: sst, options: {{days: 7}}}}
 """
-
-
-def emit(case: str, metric: str, value: float, unit: str) -> None:
-    """One line of the result on standard output."""
-    line = {"benchmark": "covariates", "case": case, "metric": metric, "value": value, "unit": unit}
-    print(json.dumps(line), flush=True)
-
-
-def say(text: str) -> None:
-    """Progress on standard error."""
-    print(f"[covariates] {text}", file=sys.stderr, flush=True)
-
-
-def peak_mb() -> float:
-    """Largest resident memory of this process so far, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+emit = emitter("covariates")
 
 
 # ---------------------------------------------------------------- onto cells
@@ -168,12 +153,12 @@ def run_case(case: str, folder: Path) -> None:
     import mimic.regrid  # noqa: F401
 
     given, cells = fields(folder), np.load(folder / "cells.npy")
-    emit(case, "memory_before", round(peak_mb(), 1), "MB")
+    emit(case, "memory_before", round(peak_memory_mib(), 1), "MiB")
     cases: dict[str, Callable[..., tuple[float, float, np.ndarray]]] = {"ours": ours, "groupby": groupby, "loop": loop}
     once, each, result = cases[case](given, cells)
     emit(case, "seconds_once", round(once, 4), "s")
     emit(case, "seconds", round(each, 4), "s")
-    emit(case, "peak_memory", round(peak_mb(), 1), "MB")
+    emit(case, "peak_memory", round(peak_memory_mib(), 1), "MiB")
     np.save(folder / f"{case}.npy", result)
 
 

@@ -213,8 +213,22 @@ def _within_reach(
     distance = distance_km(longitude[here], latitude[here], longitude[place], latitude[place])
     distance[place == here] = 0.0
     near = np.flatnonzero(distance <= max_distance_km)
-    near = near[np.lexsort((place[near], distance[near], owner[near]))]
+    near = near[_by_distance(owner[near], distance[near], place[near], len(around))]
     return owner[near], place[near], distance[near]
+
+
+def _by_distance(owner: np.ndarray, distance: np.ndarray, place: np.ndarray, n_places: int) -> np.ndarray:
+    """The order by origin, distance and cell: (pair,)."""
+    counts = np.bincount(owner)
+    widest = int(counts.max(initial=0))
+    if len(counts) * widest > 4 * len(owner):
+        return np.lexsort((place, distance, owner))
+    order = np.argsort(owner * n_places + place)  # distinct, and fast to sort
+    padded = np.full((len(counts), widest), np.inf)
+    is_there = np.arange(widest) < counts[:, None]
+    padded[is_there] = distance[order]
+    within = np.argsort(padded, axis=1, kind="stable")[is_there]
+    return order[within + np.repeat(np.cumsum(counts) - counts, counts)]
 
 
 def _unit_vectors(longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:
