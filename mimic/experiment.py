@@ -260,9 +260,7 @@ def _models(
     return models, chosen, runs
 
 
-def _check_scalings(
-    configuration: Configuration, models: Mapping[str, LogOddsModel], choice_sets: ChoiceSets
-) -> None:
+def _check_scalings(configuration: Configuration, models: Mapping[str, LogOddsModel], choice_sets: ChoiceSets) -> None:
     """Read the scaling off every single network, and see that it is that of the training decisions alone."""
     from mimic.network import check_scaling
 

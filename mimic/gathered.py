@@ -141,9 +141,7 @@ class GatheredFeatures(Columns):
         )
 
     def with_more(self, features: Mapping[str, np.ndarray]) -> GatheredFeatures:
-        return GatheredFeatures(
-            self.pieces, list(self.specs.values()), {**self.more, **features}, order=self._order
-        )
+        return GatheredFeatures(self.pieces, list(self.specs.values()), {**self.more, **features}, order=self._order)
 
     def _of_row(self, spec: FeatureSpec, rows: Rows) -> np.ndarray:
         if spec == FeatureSpec(spec.name, spec.source) and spec.source in self.pieces.covariates:

@@ -80,9 +80,7 @@ def whole_individuals(decisions: pd.DataFrame, part_decisions: int) -> list[np.n
     return parts
 
 
-def _in_order(
-    pieces: Factored, rules: Rules, parts: Sequence[np.ndarray], verdicts: Sequence[Verdict]
-) -> Verdict:
+def _in_order(pieces: Factored, rules: Rules, parts: Sequence[np.ndarray], verdicts: Sequence[Verdict]) -> Verdict:
     """Verdicts on parts of the decisions as one on all of them, in their order."""
     row = np.zeros(pieces.n_rows, dtype=np.uint8)
     decision = np.zeros(pieces.n_decisions, dtype=np.uint8)

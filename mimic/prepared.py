@@ -8,21 +8,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mimic.contrasts import Weighting, has_contrasts
-from mimic.core import scale_rows
 from mimic.expressions import parse
 from mimic.features import check_variation
+from mimic.inputs import network_inputs, scaled_inputs
 from mimic.labels import soft_selections
-from mimic.network import Scaling, build_network, fit_scaling, individual_numbers
+from mimic.network import Scaling, fit_scaling
 from mimic.options import TrainingOptions
 from mimic.rows import LossRows, loss_rows
-from mimic.scaling import check_finite, check_logarithms, scaling_kinds
+from mimic.scaling import check_finite, scaling_kinds
 from mimic.schema import ChoiceSets
 from mimic.streams import RowStream, is_too_large
 
-__all__ = ["Part", "TrainingData", "network_inputs", "prepare_training", "scaled_inputs"]
+__all__ = ["Part", "TrainingData", "prepare_training"]
 
 # Of a grid all members train on the same data; the folds of an ensemble come one after the other.
 _N_KEPT = 2
@@ -119,27 +118,12 @@ def _prepare(
     return TrainingData(features, scaling, parts[0], parts[1], individuals)
 
 
-def network_inputs(cs: ChoiceSets, features: Sequence[str], individuals: Sequence[str]) -> np.ndarray:
-    """(row, input), float32: the features and, where individuals are embedded, their numbers."""
-    matrix = cs.matrix(features)
-    return np.column_stack([matrix, individual_numbers(cs, individuals)]) if individuals else matrix
-
-
 def _only(cs: ChoiceSets, features: Sequence[str], labels: str | None) -> ChoiceSets:
     """The choice sets with the features that are needed: others would be copied for nothing."""
     if labels is None and is_too_large(cs, len(features)):
         return cs
     wanted = dict.fromkeys([*features, *([labels] if labels else [])])
     return replace(cs, features={name: cs.features[name] for name in wanted if name in cs.features})
-
-
-def scaled_inputs(matrix: np.ndarray, scaling: Scaling, *, embeds: bool) -> Any:
-    """What the core of a network takes, as a tensor: (row, input), float32.
-
-    Raises ValueError where the scaling takes a logarithm of values that have none.
-    """
-    check_logarithms(dict(zip(scaling.names, matrix.T, strict=False)), scaling.logarithms)
-    return tf.convert_to_tensor(matrix) if embeds else scale_rows(build_network(scaling, units=()), matrix)
 
 
 def _part(

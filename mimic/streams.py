@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mimic.core import scale_rows
-from mimic.model import BLOCK_ROWS, build_network
-from mimic.network import Scaling, individual_numbers
+from mimic.inputs import network_inputs, scaled_inputs
+from mimic.model import BLOCK_ROWS
+from mimic.network import Scaling
 from mimic.rows import row_order
-from mimic.scaling import check_logarithms
 from mimic.schema import ChoiceSets, Columns
 
 __all__ = ["HELD_BYTES", "RowStream", "ahead", "is_too_large", "segments"]
@@ -85,17 +84,11 @@ class RowStream:
     def of_decisions(self, which: np.ndarray) -> Any:
         """The rows of some of its decisions, counted from 0, in this order: (row, input), a tensor."""
         part = self.choice_sets.pick(self.decisions[which], self.features)
-        matrix = part.matrix(self.features)
-        if self.individuals:
-            matrix = np.column_stack([matrix, individual_numbers(part, self.individuals)])
-        matrix = matrix[row_order(part)]
+        matrix = network_inputs(part, self.features, self.individuals)[row_order(part)]
         if self.keep is not None:
             ends = np.cumsum(self.sizes)
             matrix = matrix[self.keep[segments(ends[which] - self.sizes[which], self.sizes[which])]]
-        check_logarithms(dict(zip(self.scaling.names, matrix.T, strict=False)), self.scaling.logarithms)
-        if self.individuals:  # the network scales by itself
-            return tf.convert_to_tensor(matrix)
-        return scale_rows(build_network(self.scaling, units=()), matrix)
+        return scaled_inputs(matrix, self.scaling, embeds=bool(self.individuals))
 
     def __iter__(self) -> Iterator[Any]:
         """All rows, in blocks of the size in which a tensor of them would be evaluated."""

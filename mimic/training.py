@@ -21,10 +21,11 @@ from mimic.callbacks import BestEpoch, LowerRate, TrueLoss
 from mimic.contrasts import sample_contrasts
 from mimic.engine import Minibatches, Trainer, first_bad_batch, make_minibatches
 from mimic.groups import behavior_mask
+from mimic.inputs import network_inputs, scaled_inputs
 from mimic.linear import linear_term
 from mimic.model import LogOddsModel, build_network, describe_features
 from mimic.options import Loss, Plateau, TrainingOptions
-from mimic.prepared import Part, TrainingData, network_inputs, prepare_training, scaled_inputs
+from mimic.prepared import Part, TrainingData, prepare_training
 from mimic.rows import LossRows, loss_rows, row_order
 from mimic.schema import ChoiceSets
 from mimic.streams import RowStream

@@ -10,9 +10,9 @@ import pytest
 from test_judges import build, decisions  # noqa: F401
 
 from mimic import engine, model, streams
+from mimic.inputs import network_inputs
 from mimic.network import fit_scaling
 from mimic.options import TrainingOptions
-from mimic.prepared import network_inputs
 from mimic.rows import row_order
 from mimic.schema import ChoiceSets
 from mimic.streams import RowStream, ahead
