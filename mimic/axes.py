@@ -220,7 +220,14 @@ def _select_levels(
 
 def _nearest_level(values: np.ndarray, wanted: Any, where: str) -> int:
     if values.dtype.kind in "fiu" and isinstance(wanted, int | float):
-        return int(np.nanargmin(np.abs(values - wanted)))
+        away = np.abs(values - wanted)
+        nearest = int(np.nanargmin(away))
+        spacing = np.diff(np.sort(values[np.isfinite(values)])).max(initial=0.0)
+        if len(values) > 1 and not np.nanmin(values) <= wanted <= np.nanmax(values) and away[nearest] > spacing:
+            raise ValueError(
+                f"{where} is {wanted:g}, far from all there are: {np.nanmin(values):g} to {np.nanmax(values):g}."
+            )
+        return nearest
     same = np.flatnonzero(values.astype(str) == str(wanted))
     if len(same) == 0:
         raise ValueError(f"{where} is {wanted}; expected one of {examples(values)}.")

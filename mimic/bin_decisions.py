@@ -121,6 +121,11 @@ def make_bin_decisions(
     """
     require_columns(list(tracks.columns), [INDIVIDUAL, TIME, LONGITUDE, LATITUDE, BURST, value], where="tracks")
     values = pd.to_numeric(tracks[value], errors="coerce").to_numpy(dtype=np.float64)
+    if len(values) and np.isnan(values).all():
+        raise ValueError(
+            f"expected numbers in the column {value}, whose bins are the choices; none of {len(values):,} fixes has one "
+            f"(the first is {tracks[value].iloc[0]!r})."
+        )
     burst, individual = tracks[BURST].to_numpy(), tracks[INDIVIDUAL].to_numpy()
     follows = np.zeros(len(tracks), dtype=bool)
     # bursts may be numbered anew for every individual

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimic.bin_decisions import Bins
 from mimic.sections import CovariateConfig, Strict
@@ -62,12 +63,19 @@ class BinsConfig(Strict):
     value: str
     value_of: Literal["own", "next"] = "own"
     edges: list[float] = Field(min_length=3)
-    unit: str = Field(default="1", pattern=r"^\w+$")
+    unit: str = "1"
     label: str = "value"
     resolution: int = Field(default=4, ge=0, le=15)
     limit: LimitConfig | None = None
     at_bin: dict[Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")], BinFieldConfig] = Field(default={})
     outside: Literal["drop", "error"] = "drop"
+
+    @field_validator("unit")
+    @classmethod
+    def _ends_a_name(cls, unit: str) -> str:
+        if not re.fullmatch(r"\w+", unit):
+            raise ValueError(f"the unit ends names such as bin_mid_m: expected letters, digits and _; got {unit!r}.")
+        return unit
 
     @model_validator(mode="after")
     def _are_bins(self) -> BinsConfig:

@@ -17,7 +17,7 @@ from mimic.features import FeatureSpec, compute_feature
 from mimic.ledger import Ledger
 from mimic.schema import DECISION, INDIVIDUAL, ORIGIN, TIME, ChoiceSets, FeatureInfo, require_columns
 
-__all__ = ["build_bins"]
+__all__ = ["bin_features", "build_bins"]
 
 _STAGE = "bins"
 
@@ -102,6 +102,19 @@ def build_bins(
     ledger.check(len(decisions), made.n_decisions, "decision")
     ledger.check(int(allowed.sum()), made.n_rows, "choice")
     return made, ledger
+
+
+def bin_features(bins: Bins, *, is_limited: bool) -> dict[str, FeatureInfo]:
+    """What every bin has by itself: name -> role and unit.
+
+    Example
+    -------
+    >>> list(bin_features(Bins((0.0, 10.0, 50.0), "m"), is_limited=False))[:3]
+    ['bin_mid_m', 'bin_width_m', 'is_bottom']
+    """
+    decisions = pd.DataFrame({bins.named("bin_limit"): [np.inf]} if is_limited else {})
+    first = np.zeros(1, dtype=np.int64)
+    return {name: info for name, (_, info) in _bin_features(decisions, bins, first, first).items()}
 
 
 def _at_origins(
@@ -252,7 +265,7 @@ def _bin_features(
         bins.named("bin_mid"): (middle, FeatureInfo("choice", bins.unit, "middle of the bin")),
         bins.named("bin_width"): (bins.width[choice], FeatureInfo("choice", bins.unit, "width of the bin")),
         "is_bottom": (
-            bins.low[choice] + bins.width[choice] >= reach,
+            np.array(bins.edges[1:])[choice] >= reach,
             FeatureInfo("choice", "1", "the bin reaches the limit"),
         ),
         "same_bin": (known & (choice == previous), FeatureInfo("pair", "1", "the bin of the step before")),

@@ -72,10 +72,10 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         if os.environ.get("MIMIC_DEBUG"):
             raise
-        sys.stderr.write(f"mimic: {error}\n")
+        sys.stderr.write(f"mimic: {_worded(error)}\n")
         sys.exit(2)
     except SystemExit as end:
         if end.code in (_INTERRUPTED, _TERMINATED):
@@ -85,10 +85,23 @@ def main() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def _worded(error: Exception) -> str:
+    """What an error says; of one of the operating system, which path it is about and what to look at."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        said = str(error.strerror).lower()
+        return f"{error.filename}: {said}. Check the path, the rights to it and the space that is left."
+    if isinstance(error, MemoryError):
+        said = str(error).rstrip(".")
+        return f"the memory of this machine is not enough{': ' + said if said else ''}. Ask for less at once."
+    return str(error)
+
+
 def _left_behind(arguments: list[str]) -> str:
     """What a stopped command has written."""
     if arguments[:1] in (["run"], ["crossval"]):
         return "no folder was written. Trainings that had ended are recorded: run it again, and it goes on"
+    if arguments[:2] == ["covariates", "build"]:
+        return "finished chunks of the cube are kept: run it again, and it goes on"
     return "nothing was written"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -249,6 +250,11 @@ class _Work:
 
 def _connect(address: str, timeout_s: float) -> Any:
     """A client of a cluster that has at least one worker."""
+    if not re.fullmatch(r"([a-z]+://)?[^/\s]+:\d+/?|inproc://.+", address):  # dask would wait, and then fall over
+        raise ValueError(
+            f"expected the address of a dask scheduler, such as tcp://10.0.0.1:8786; got {address!r}. `dask scheduler` "
+            "prints its own."
+        )
     try:
         from distributed import Client
     except ImportError as error:

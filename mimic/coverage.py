@@ -305,7 +305,11 @@ def _on_cells(source: Source, cells: np.ndarray, times: np.ndarray) -> OnCells:
 def _regions(decisions: pd.DataFrame, region: int | str | None) -> np.ndarray:
     """The region of each decision: (decision,), H3 cells or the labels of a column as text."""
     if isinstance(region, str):
-        require_columns(list(decisions.columns), [region], where="decisions, as region")
+        if region not in decisions:
+            raise ValueError(
+                f"a region is an H3 resolution or a column of the decisions, one of {', '.join(map(str, decisions.columns))}; "
+                f"got {region}. Columns of the track file are there if tracks.keep names them."
+            )
         return decisions[region].astype(str).to_numpy()
     origin = decisions[ORIGIN].to_numpy(dtype=np.int64)
     if region is not None:

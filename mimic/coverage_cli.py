@@ -36,6 +36,14 @@ def coverage_command(
     rules = configuration.choices
     if configuration.tracks is None or rules is None:
         raise ValueError(f"{experiment}: coverage needs tracks and choices over cells (sections tracks and choices).")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ValueError(f"--out expects a folder; {out} is a file.")
+    level = int(region) if region is not None and region.isdecimal() else None
+    if level is not None and level > rules.resolution:
+        raise ValueError(
+            f"--region expects an H3 resolution up to that of the choices, 0 to {rules.resolution}, or a column of the "
+            f"tracks; got {region}."
+        )
     with progress_bars() as progress:
         decisions, _, ledger, n_read = read_decisions(configuration, progress=progress)
         sources, features = sources_and_features(configuration)
@@ -45,7 +53,7 @@ def coverage_command(
             sources=sources,
             features=features,
             domain=rules.domain,
-            region=int(region) if region is not None and region.isdigit() else region,
+            region=region if level is None else level,
             progress=progress,
         )
     tables = coverage_tables(found)

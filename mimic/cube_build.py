@@ -90,9 +90,12 @@ def build_cube(
     started = time.perf_counter()
     out = Path(out)
     _check_folder(out)
+    known = Journal(out).header.get("step_days")
+    plan = make_plan(config, step_days=known, progress=progress)  # before the lock: a refused one leaves no folder
     with hold_lock(out / LOCK, f"the cube {out}"):
         journal = Journal(out)
-        plan = make_plan(config, step_days=journal.header.get("step_days"), progress=progress)
+        if journal.header.get("step_days") != known:  # another process has begun it meanwhile
+            plan = make_plan(config, step_days=journal.header.get("step_days"), progress=progress)
         header = _header(plan)
         _check_grows(journal.header, header, plan, out)
         remove_partial(out)

@@ -16,7 +16,9 @@ from mimic.cube_cells import cells_of
 from mimic.cube_sections import LAYER_KINDS, CubeConfig, VariableConfig, level_name
 from mimic.derived import KINDS
 from mimic.filesets import FileSet, Source, find_files, open_files
+from mimic.hexgrid import centroids
 from mimic.identity import content_id
+from mimic.regrid import regrid_matrix
 
 __all__ = ["AXES", "CHUNK_CELLS", "Plan", "StepAxis", "Variable", "make_plan"]
 
@@ -190,8 +192,8 @@ def make_plan(
     Raises
     ------
     FileNotFoundError, ImportError, ValueError
-        As `mimic.filesets.open_files`; and if there are no cells or no steps, variables have other steps than each
-        other, or a derived variable cannot be made of those it names.
+        As `mimic.filesets.open_files`; and if there are no cells or no steps, no cell lies on the grid of a variable,
+        variables have other steps than each other, or a derived variable cannot be made of those it names.
     """
     cells = cells_of(config.cells)
     sources = [source for name, section in config.variables.items() for source in _sources(name, section)]
@@ -200,6 +202,7 @@ def make_plan(
         progress("files", number, len(sources), source.name)
         file_sets[source.name] = open_files(source)
     progress("files", len(sources), len(sources), "")
+    _check_reach(file_sets, cells)
     dated = {name: files.stamps for name, files in file_sets.items() if files.axis == "time"}
     time = time_axis(dated, config.time, step_days=step_days) if dated else None
     variables = {name: _of_files(files, config) for name, files in file_sets.items()}
@@ -316,6 +319,22 @@ def _derived(name: str, config: CubeConfig, known: Mapping[str, Variable], time:
         "unit": units,
     }
     return Variable(name, axis, definition, attributes, None, section.kind, tuple(section.inputs), options)
+
+
+def _check_reach(file_sets: Mapping[str, FileSet], cells: np.ndarray) -> None:
+    """Refuse files whose grid does not reach a single cell: of a whole cube of missing values nobody learns why."""
+    few = cells[:: max(1, len(cells) // 500)]
+    for name, files in file_sets.items():
+        # a few cells tell it fast; the whole matrix, which the build will need, only where they say no
+        if regrid_matrix(files.grid, few, method="nearest").nnz or regrid_matrix(files.grid, cells).nnz:
+            continue
+        spans = [f"{axis} {v.min():g} to {v.max():g}" for axis, v in reversed(list(files.coordinates.items()))]
+        longitude, latitude = centroids(cells)
+        raise ValueError(
+            f"{name}: the grid of {Path(files.source.paths[0]).name} ({', '.join(spans)}) reaches none of the cells "
+            f"(longitude {longitude.min():.4g} to {longitude.max():.4g}, latitude {latitude.min():.4g} to "
+            f"{latitude.max():.4g}). Check the box (west, south, east, north), the crs, or the axes of the file."
+        )
 
 
 def _check_memory(plan: Plan) -> None:

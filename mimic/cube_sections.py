@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from mimic.configuration import describe_fault, read_yaml, resolve_path
 from mimic.derived import KINDS
@@ -73,6 +73,14 @@ class CellsConfig(Strict):
     tracks: CubeTracksConfig | None = None
     reach_km: float | None = Field(default=None, ge=0, le=20_040)
     file: Path | None = None
+
+    @field_validator("box", mode="before")
+    @classmethod
+    def _is_a_box(cls, value: Any) -> Any:
+        numbers = isinstance(value, list | tuple) and all(isinstance(x, int | float) for x in value)
+        if value is not None and not (numbers and len(value) == 4):
+            raise ValueError(f"expected [west, south, east, north], degrees; got {value!r}.")
+        return value
 
     @model_validator(mode="after")
     def _is_one(self) -> CellsConfig:

@@ -173,6 +173,12 @@ def check_features(
     """
     for name, feature in features.items():
         of_column = feature.levels is not None or feature.missing is not None
+        if of_column and feature.source in sources and feature.source not in columns:
+            option = "levels" if feature.levels is not None else "missing"
+            raise ValueError(
+                f"features.{name}: {option} belongs to a decision column; {feature.source} is none. Columns are "
+                f"{', '.join(columns)}."
+            )
         check_known([feature.source], columns if of_column else sources, where=f"features.{name}.source")
         if feature.times is not None:
             check_known([feature.times], [*specs, *sources], where=f"features.{name}.times")

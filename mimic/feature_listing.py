@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mimic.bin_sections import BinsConfig
+from mimic.bins import bin_features
 from mimic.configuration import Configuration
+from mimic.derived import KINDS
+from mimic.derived_sources import DISTANCES
 from mimic.feature_definition import Definition
 from mimic.features import LIBRARY, FeatureSpec, format_formula, product_role, product_unit, transformed_unit
 from mimic.individual_features import column_definition
@@ -13,6 +17,19 @@ from mimic.schema import Role
 from mimic.textable import align
 
 __all__ = ["Listed", "format_listing", "list_features"]
+
+
+_BIN_FORMULAS = {
+    "bin_mid": "(low edge + high edge) / 2",
+    "bin_width": "high edge - low edge",
+    "bin_limit": "largest value of the limit around the origin",
+    "log_bin_mid": "ln(middle of the bin)",
+    "is_bottom": "1 if high edge >= limit, else 0",
+    "same_bin": "1 if bin = bin of the step before, else 0",
+    "bin_change": "bin - bin of the step before; 0 if unknown",
+    "bin_distance": "|bin_change|",
+    "previous_bin_known": "0 after a gap, else 1",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +60,19 @@ def list_features(configuration: Configuration | None = None) -> list[Listed]:
     found = [_listed(definition, "mimic", {}) for definition in LIBRARY.values()]
     if configuration is None:
         return found
-    units = {name: section.unit or "?" for name, section in configuration.covariates.items()}
+    if configuration.table is not None:
+        found = []
+    units = _units(configuration)
     own = [_of_covariate(name, unit, "covariates") for name, unit in units.items()]
+    if configuration.bins is not None:  # the same for all bins are the covariates, and what else there is of cells
+        found = [listed for listed in found if listed.role == "decision"]
+        own = [
+            *_of_bins(configuration.bins),
+            *(
+                Listed(name, "decision", unit, f"{name} at the origin", f"{name}(origin, time)", "covariates")
+                for name, unit in units.items()
+            ),
+        ]
     own += [_of_covariate(name, "1", "areas") for name in configuration.areas]
     keep = configuration.tracks.keep if configuration.tracks else []
     own += [_listed(column_definition(name), "tracks.keep", {}) for name in keep]
@@ -84,6 +112,35 @@ def _listed(definition: Definition, origin: str, units: Mapping[str, str]) -> Li
     return Listed(
         definition.name, definition.role, unit, definition.description, definition.formula, origin, definition.known
     )
+
+
+def _units(configuration: Configuration) -> dict[str, str]:
+    """Covariate -> its unit, of derived ones as it follows from those they are of."""
+    units: dict[str, str] = {}
+    for name, section in configuration.covariates.items():
+        unit = section.unit
+        if unit is None and section.derive in DISTANCES:
+            unit = "km"
+        elif unit is None and section.derive is not None and "?" not in (of := [units[one] for one in section.inputs]):
+            unit = KINDS[section.derive].unit(of, section.options)
+        units[name] = unit or "?"
+    return units
+
+
+def _of_bins(section: BinsConfig) -> list[Listed]:
+    """What bins bring by themselves."""
+    formulas = {section.bins.named(name): formula for name, formula in _BIN_FORMULAS.items()} | _BIN_FORMULAS
+    known = dict.fromkeys(("same_bin", "bin_change", "bin_distance"), "previous_bin_known")
+    found = [
+        Listed(name, info.role, info.unit, info.description, formulas[name], "bins", known.get(name, ""))
+        for name, info in bin_features(section.bins, is_limited=section.limit is not None).items()
+    ]
+    for name, field in section.at_bin.items():
+        unit = field.unit or "?"
+        found.append(Listed(name, "choice", unit, f"{name} of the bin", f"{name}(origin, time, middle)", "bins"))
+        what = f"{name} of the bin less that at the first edge"
+        found.append(Listed(f"{name}_minus_first", "choice", unit, what, f"{name} - {name} at the first edge", "bins"))
+    return found
 
 
 def _of_covariate(name: str, unit: str, origin: str) -> Listed:

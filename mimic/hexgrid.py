@@ -165,6 +165,11 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     max_distance_km
         km, at least 0 (0 gives the origin alone).
 
+    Raises
+    ------
+    ValueError
+        If the distance is negative or not finite, or about more than a million cells lie within it.
+
     Notes
     -----
     The radius of the disks of cells among which is searched follows from the distance. Any great circle from the
@@ -176,6 +181,7 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     if not 0 <= max_distance_km < np.inf:
         raise ValueError(f"max_distance_km must be finite and at least 0; got {max_distance_km}.")
     unique = np.unique(np.asarray(origins, dtype=np.int64))
+    _check_reach(unique, max_distance_km)
     if len(unique) == 0:
         empty = np.zeros(0)
         return NeighborTable(unique, np.zeros(1, np.int64), unique.copy(), empty, empty.copy())
@@ -193,6 +199,23 @@ def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable
     bearing[place == here] = np.nan
     offsets = np.searchsorted(owner, np.arange(len(unique) + 1)).astype(np.int64)
     return NeighborTable(unique, offsets, around[place], distance, bearing)
+
+
+_MOST_NEIGHBORS = 1_000_000
+
+
+def _check_reach(origins: np.ndarray, max_distance_km: float) -> None:
+    """Refuse a reach that holds more cells than a choice set can."""
+    if len(origins) == 0:
+        return
+    resolution = resolution_of(int(origins[0]))
+    share = (1.0 - np.cos(min(np.pi, max_distance_km / EARTH_RADIUS_KM))) / 2.0  # of the sphere
+    n_cells = share * (2 + 120 * 7.0**resolution)
+    if n_cells > _MOST_NEIGHBORS:
+        raise ValueError(
+            f"about {n_cells:,.0f} cells of resolution {resolution} lie within {max_distance_km:g} km of a cell; expected "
+            f"{_MOST_NEIGHBORS:,} or fewer. Take a coarser resolution or a shorter distance."
+        )
 
 
 _BLOCK_ORIGINS = 100_000  # pairs of so many origins are searched at once

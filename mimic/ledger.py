@@ -114,6 +114,6 @@ class Ledger:
             return "  (nothing was dropped)"
         return "\n".join(
             f"  {e.stage}: {e.n:,} {e.unit if e.n == 1 else _PLURAL[e.unit]} {e.action}: {e.reason}"
-            + (f" (e.g. {e.example})" if with_examples else "")
+            + (f" (e.g. {e.example})" if with_examples and e.example else "")
             for e in self.entries
         )

@@ -61,6 +61,8 @@ def random_steps_command(
 
     asked = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
     configuration = load_configuration(experiment)
+    if configuration.bins is not None:
+        raise ValueError(f"{experiment}: random steps need choices that are cells; those of this experiment are bins.")
     if points and configuration.tracks is None:
         raise ValueError("--points needs tracks; the choices of this experiment are a ready table.")
     with progress_bars() as progress:

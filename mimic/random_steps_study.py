@@ -27,6 +27,9 @@ DESIGNS: tuple[Design, ...] = ("full", "offset", "mixed", "none", "updated")
 _COLUMNS = ["design", "k", "repeat", "feature", "coef", "se", "log_probability", "n_rows"]
 
 
+_MOST_DRAWS = 50_000_000  # of one repeat; each is a row with a value of every feature
+
+
 def random_steps_study(
     cs_train: ChoiceSets,
     cs_validation: ChoiceSets,
@@ -84,6 +87,13 @@ def random_steps_study(
     """
     if repeats < 1 or not k or min(k) < 1:
         raise ValueError(f"expected k and repeats of 1 or more; got k = {list(k)} and {repeats} repeats.")
+    if not features:
+        raise ValueError("expected one feature or more for the coefficients; got none.")
+    if max(k) * cs_train.n_decisions > _MOST_DRAWS:
+        raise ValueError(
+            f"{max(k):,} random steps for each of {cs_train.n_decisions:,} decisions are too many to hold; with so many "
+            f"decisions k may be up to {_MOST_DRAWS // cs_train.n_decisions:,}."
+        )
     require_columns(list(cs_train.features), list(features), where="features")
     judge = _Judge(cs_validation)
     proposal = fit_proposal(cs_train)

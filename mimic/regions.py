@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mimic.hexgrid import (
+    EARTH_RADIUS_KM,
     boundaries,
     cell_at,
     centroids,
@@ -13,9 +14,13 @@ from mimic.hexgrid import (
     disks,
     distance_km,
     neighbor_table,
+    resolution_of,
 )
 
-__all__ = ["cells_in_box", "cells_within", "surrounding"]
+__all__ = ["MOST_CELLS", "cells_in_box", "cells_within", "surrounding"]
+
+MOST_CELLS = 20_000_000
+"""Cells of a region, at most: beyond it, listing them takes gigabytes and minutes."""
 
 _SLACK = 1.5  # a child sticks out of its parent, and a parent's corners bulge: descend a little wider
 
@@ -34,7 +39,8 @@ def cells_in_box(west: float, south: float, east: float, north: float, resolutio
     Raises
     ------
     ValueError
-        If latitudes are not in order within -90 to 90, a longitude is beyond -360 to 720, or no centroid lies there.
+        If latitudes are not in order within -90 to 90, a longitude is beyond -360 to 720, no centroid lies there, or
+        about more than `MOST_CELLS` do.
 
     Notes
     -----
@@ -46,6 +52,10 @@ def cells_in_box(west: float, south: float, east: float, north: float, resolutio
     if not (-360 <= west <= 720 and -360 <= east <= 720) or west == east:
         raise ValueError(f"a box needs two different longitudes in -360 to 720; got west {west:g}, east {east:g}.")
     width = 360.0 if abs(east - west) >= 360 else (east - west) % 360.0
+    sines = np.sin(np.radians([south, north]))
+    _check_number(
+        width / 360.0 * (sines[1] - sines[0]) / 2.0, resolution, f"box {west:g}, {south:g}, {east:g}, {north:g}"
+    )
     longitude, latitude = np.meshgrid(np.arange(-180.0, 180.0, 2.0), np.arange(-90.0, 90.1, 2.0))
     found = np.unique(cell_at(longitude.ravel(), latitude.ravel(), 0))
     for level in range(resolution + 1):
@@ -93,9 +103,28 @@ def _radius_km(cells: np.ndarray) -> float:
 
 
 def cells_within(cells: np.ndarray, reach_km: float) -> np.ndarray:
-    """All cells whose centroid lies within a reach of that of any of some cells: (cell,), int64, sorted."""
+    """All cells whose centroid lies within a reach of that of any of some cells: (cell,), int64, sorted.
+
+    Raises
+    ------
+    ValueError
+        If an id is no H3 cell, or about more than `MOST_CELLS` lie around one of them.
+    """
     check_cells(cells)
+    if len(cells):
+        share = (1.0 - np.cos(min(np.pi, reach_km / EARTH_RADIUS_KM))) / 2.0
+        _check_number(share, resolution_of(int(cells[0])), f"reach of {reach_km:g} km")
     return np.unique(neighbor_table(cells, reach_km).cell)
+
+
+def _check_number(share: float, resolution: int, where: str) -> None:
+    """Refuse a share of the earth that holds too many cells."""
+    n_cells = share * (2 + 120 * 7.0**resolution)
+    if n_cells > MOST_CELLS:
+        raise ValueError(
+            f"a {where} holds about {n_cells:,.0f} cells of resolution {resolution}; expected {MOST_CELLS:,} or fewer. "
+            "Take a coarser resolution, or less of the earth."
+        )
 
 
 def surrounding(cells: np.ndarray, rings: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -259,6 +259,15 @@ class TrainingConfig(Strict):
     weighting: Literal["individual", "decision"] = "individual"
     seed: int = Field(default=0, ge=0)
     evaluate_every: int = Field(default=1, ge=1)
+
+    @field_validator("scaling", mode="before")
+    @classmethod
+    def _is_scaling(cls, value: Any) -> Any:
+        kinds = get_args(ScalingKind)
+        wrong = [one for one in (value.values() if isinstance(value, dict) else [value]) if one not in kinds]
+        if wrong:
+            raise ValueError(f"expected {', '.join(kinds)}, or feature: one of them; got {wrong[0]!r}.")
+        return value
 
     @field_validator("weights")
     @classmethod

@@ -185,6 +185,8 @@ def read_layer(path: str | Path, *, layer: str | None = None, where: str | None 
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be read as a vector layer: {first.rstrip('.')}.") from error
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise ValueError(f"{path} holds a table without shapes; give a layer of points, lines or polygons.")
     return vector_layer(table, where=where, name=path.name)
 
 

@@ -11,6 +11,9 @@ import yaml
 __all__ = ["read_yaml"]
 
 
+_SEEN = {type(None): "an empty file", list: "a list"}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds.
 
@@ -20,7 +23,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If there is no such file, it is no YAML, a key is written twice, or it holds no mapping.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no experiment file {path}; give the path of a YAML file.")
+        what = "is a folder" if path.is_dir() else "there is no such file"
+        raise FileNotFoundError(f"expected a YAML file; got {path}, {what}. Check the path.")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -30,7 +34,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(
-            f"{path}: expected a mapping of sections (name, tracks, models, ...); got {type(data).__name__}."
+            f"{path}: expected sections, such as name: and what belongs to it; got {_SEEN.get(type(data), 'a single value')}."
         )
     return data
 

@@ -113,6 +113,13 @@ def test_bin_that_begins_at_the_floor_is_no_choice() -> None:
     assert cs.features["is_bottom"].tolist() == [0, 1]
 
 
+def test_bin_that_ends_at_the_floor_is_the_bottom_whatever_its_width_is_rounded_to() -> None:
+    assert 0.2 + (0.9 - 0.2) < 0.9
+    cs, _ = build_bins(decisions_of([0.1]), bins=Bins((0.0, 0.2, 0.9, 2.0), "m"), limit=floor_at(0.9))
+    assert cs.choice.tolist() == [0, 1]
+    assert cs.features["is_bottom"].tolist() == [0, 1]
+
+
 def test_previous_bin_is_compared_and_where_unknown_all_choices_are_alike() -> None:
     cs, _ = build_bins(decisions_of([60.0, 20.0]), bins=BINS)
     known, same, change, distance = (

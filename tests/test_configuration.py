@@ -73,9 +73,9 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
 
 def test_what_is_no_yaml_or_no_mapping_or_no_file_is_said_so(tmp_path: Path) -> None:
     assert "is no valid YAML" in refusal(tmp_path, "name: [1, 2\n")
-    assert "expected a mapping of sections" in refusal(tmp_path, "- 1\n- 2\n")
-    assert "expected a mapping of sections" in refusal(tmp_path, "")
-    with pytest.raises(FileNotFoundError, match="no experiment file"):
+    assert "expected sections, such as name: and what belongs to it; got a list." in refusal(tmp_path, "- 1\n- 2\n")
+    assert "got an empty file" in refusal(tmp_path, "")
+    with pytest.raises(FileNotFoundError, match="expected a YAML file; got .* there is no such file"):
         load_configuration(tmp_path / "nothing.yaml")
 
 

@@ -154,7 +154,7 @@ def test_study_whose_data_are_absent_is_named_and_skipped(folder: Path, command:
         (["tiny.yaml", "--leave-out", "colony"], "study tiny: decisions: expected the column"),
         (["tiny.yaml", "--time-blocks", "3"], "study tiny: decisions: expected the column"),
         (["tiny.yaml", "--reference", "deep"], "study tiny: reference: unknown model deep; known are none, depth"),
-        (["nowhere.yaml"], "no experiment file"),
+        (["nowhere.yaml"], "expected a YAML file"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(

@@ -267,7 +267,11 @@ def test_previous_speed_without_its_indicator_is_warned_of_also_in_a_product(
         ("x: {source: elevaton}", "distance_km", "features.x.source: unknown elevaton; did you mean elevation"),
         ("x: {source: sst, times: nightt}", "distance_km", "features.x.times: unknown nightt; did you mean night"),
         ("x: {source: sst, tims: night}", "distance_km", "unknown key tims; did you mean times"),
-        ("x: {source: sst, levels: [a]}", "distance_km", "features.x.source: unknown sst"),
+        (
+            "x: {source: sst, levels: [a]}",
+            "distance_km",
+            "features.x: levels belongs to a decision column; sst is none",
+        ),
         ("x: {source: sst, times: y}\n  y: {source: stay, times: x}", "stay", "in a circle: x times y times x"),
         ("night: {source: sst}", "distance_km", "the name night is given twice"),
         (

@@ -92,6 +92,12 @@ def test_build_by_two_processes_is_that_of_one_to_the_last_bit(decisions: pd.Dat
     assert_same(build(decisions), build(decisions, judge_all=with_workers))
 
 
+def test_no_decisions_are_judged_by_workers_as_here(decisions: pd.DataFrame) -> None:
+    with_workers = judge_with(lambda setup: LocalWorkers(1, setup=setup))
+    nothing = decisions.iloc[:0]
+    assert_same(build(nothing), build(nothing, judge_all=with_workers))
+
+
 def test_build_on_a_dask_cluster_of_two_processes_is_that_of_one_to_the_last_bit(decisions: pd.DataFrame) -> None:
     pytest.importorskip("distributed", reason="dask and distributed are not installed: pip install 'mimic[scale]'")
     from distributed import LocalCluster

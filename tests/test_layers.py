@@ -111,6 +111,7 @@ LAYERS: dict[str, float] = {
     "gathered": 3.5,
     "store": 4.2,
     "inputs": 6.33,
+    "counted": 6.9,
     "streams": 6.35,
     "judges": 9.6,
     "choices": 4,
@@ -237,8 +238,30 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Slow packages that only these modules may import at module level; elsewhere the import goes into the function.
 AT_MODULE_LEVEL_ONLY_IN: dict[str, set[str]] = {
-    "tensorflow": {"callbacks", "core", "engine", "inputs", "layers", "model", "prepared", "streams", "training"},
-    "keras": {"callbacks", "core", "engine", "ensemble", "layers", "model", "network", "options", "training"},
+    "tensorflow": {
+        "callbacks",
+        "core",
+        "counted",
+        "engine",
+        "inputs",
+        "layers",
+        "model",
+        "prepared",
+        "streams",
+        "training",
+    },
+    "keras": {
+        "callbacks",
+        "core",
+        "counted",
+        "engine",
+        "ensemble",
+        "layers",
+        "model",
+        "network",
+        "options",
+        "training",
+    },
     "sklearn": set(),
 }
 

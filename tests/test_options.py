@@ -79,6 +79,14 @@ def test_minibatches_are_counted_in_decisions_or_in_contrasts(options: dict[str,
     assert result.facts["batch_decisions"] == -(-n_decisions // n_batches)
 
 
+def test_no_minibatch_is_without_decisions() -> None:
+    # 100 decisions in 67 minibatches are two each: 50 hold them all, and 17 more would be steps without data
+    cs = simulate(4, 100, 0)
+    n_contrasts = int((cs.n_choices - 1).sum())
+    result = train(cs, None, FEATURES, still(batch_contrasts=-(-n_contrasts // 67)))
+    assert (result.facts["n_batches"], result.facts["batch_decisions"]) == (50, 2)
+
+
 def test_choice_sets_of_very_different_sizes_train_like_any_others() -> None:
     # One decision of 3,000 choices among decisions of 2 to 7: no padding to the largest, and the same loss.
     cs = simulate(3, 60, 0)

@@ -16,7 +16,9 @@ import pytest
 import xarray as xr
 from conftest import Study
 
+from mimic import prepared as prepared_training
 from mimic import training
+from mimic.choice_rows import Rows
 from mimic.choices import Source, build_choices, make_decisions
 from mimic.configuration import Configuration, load_configuration
 from mimic.contrasts import contrast_loss, exact_contrasts, sample_contrasts
@@ -24,9 +26,16 @@ from mimic.covariates import Covariate, sample
 from mimic.crossval import cross_validate
 from mimic.evaluation import evaluate, mean_choice_probability
 from mimic.experiment import fit_models
+from mimic.factored import factor
+from mimic.feature_definition import Definition
 from mimic.features import FeatureSpec
+from mimic.hexgrid import neighbor_table
 from mimic.layers import ContrastSampling
+from mimic.memory import History
+from mimic.memory_checks import check_past_only
+from mimic.memory_features import MEMORY
 from mimic.model import load_model, save_model
+from mimic.network import Scaling, check_scaling, fit_scaling
 from mimic.partitions import k_fold, time_blocks
 from mimic.preparation import prepare
 from mimic.schema import ChoiceSets
@@ -134,6 +143,41 @@ def test_covariate_of_every_choice_is_that_of_its_own_cell_in_the_month_of_the_d
     np.testing.assert_allclose(choice_sets.features["sst"], expected, rtol=2e-7)
     # the fault would show: the value where the animal went is another for most choices
     assert (np.abs(choice_sets.features["sst"] - np.array(on_next)) > 1e-3).mean() > 0.7
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_covariate_on_cells_joined_on_the_next_cell_is_refused_before_training(lazy: bool) -> None:
+    rng = np.random.default_rng(0)
+    n = 40
+    cells = neighbor_table(np.array([h3.latlng_to_cell(56.0, -150.0, 4)]), 150.0).cell
+    visited = rng.choice(cells, n)
+    decisions = pd.DataFrame(
+        {
+            "individual": "a",
+            "decision": np.arange(n),
+            "time_utc": np.datetime64("2020-01-01", "ns") + np.arange(n) * np.timedelta64(1, "D"),
+            "origin": visited,
+            "destination": np.append(visited[1:], visited[0]),
+        }
+    )
+    sst = dict(zip(cells.tolist(), rng.normal(8.0, 2.0, len(cells)), strict=True))
+    next_cell = dict(zip(decisions["time_utc"].to_numpy(), decisions["destination"].tolist(), strict=True))
+
+    def honest(cells: np.ndarray, times: np.ndarray) -> np.ndarray:
+        return np.array([sst.get(cell, 8.0) for cell in cells.tolist()])
+
+    def planted(cells: np.ndarray, times: np.ndarray) -> np.ndarray:
+        return np.array([sst[next_cell[time]] for time in times])
+
+    for values in (honest, planted):
+        given: dict[str, Any] = {"features": [FeatureSpec("sst")], "sources": [Source("sst", values)]}
+        cs, _ = build_choices(decisions, max_distance_km=400.0, lazy=lazy, **given)
+        assert cs.n_decisions == n
+        if values is honest:
+            train(cs, None, ["distance_km", "sst"], TrainingOptions(epochs=1, units=(2,)))
+        else:
+            with pytest.raises(ValueError, match=r"sst has role choice.*joined on the cell the animal went to next"):
+                train(cs, None, ["distance_km", "sst"], TrainingOptions(epochs=1, units=(2,)))
 
 
 # ------------------------------------------------- season and heading
@@ -336,6 +380,24 @@ def test_wild_values_of_validation_animals_leave_the_saved_scaling_alone(study: 
     assert abs(choice_sets.features["depth"].astype(np.float64).mean() / rows.mean() - 1) > 1e-4  # the fault would show
 
 
+def test_scaling_fitted_with_validation_rows_is_caught_when_an_experiment_is_fitted(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = load_configuration(study.experiment)
+    prepared = prepare(configuration)
+    everything = prepared.choice_sets
+    honest = fit_models(configuration, prepared)
+    check_scaling(honest.models["environment"], everything.split("train"))
+
+    def planted(_: ChoiceSets, names: Any, **options: Any) -> Scaling:
+        return fit_scaling(everything, names, **options)
+
+    monkeypatch.setattr(prepared_training, "fit_scaling", planted)
+    again = prepare(configuration)
+    with pytest.raises(ValueError, match="the scaling was fitted on other rows than those of these"):
+        fit_models(configuration, again)
+
+
 @pytest.mark.parametrize("batch_decisions", [2, 7, 100])
 @pytest.mark.parametrize("loss", ["contrast_exact", "softmax"])
 def test_padding_takes_no_part_beside_a_decision_of_sixty_choices(loss: Any, batch_decisions: int) -> None:
@@ -396,6 +458,49 @@ def descend(cs: ChoiceSets, options: TrainingOptions) -> np.ndarray:
                 slope += share * (x[r] - x[s]) / (2 * n[individual] * len(others))
         beta = beta - options.learning_rate * slope
     return x @ beta
+
+
+# ------------------------------------------------- the future in features of memory
+
+
+def fixes_of(study: Study) -> pd.DataFrame:
+    table = pd.read_csv(study.folder / "tracks.csv", dtype={"fish": str})
+    table["time_utc"] = pd.to_datetime(table["when"])
+    return table.rename(columns={"fish": "individual", "lon": "longitude", "lat": "latitude"})
+
+
+def test_memory_that_stands_a_step_ahead_of_its_decisions_is_caught_when_they_are_built(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.edit("distance_km, stay, sst, depth]", "distance_km, stay, sst, depth, n_visits]")
+    configuration = load_configuration(study.experiment)
+    assert prepare(configuration).choice_sets.features["n_visits"].max() > 0
+    build = History.of
+
+    def planted(fixes: pd.DataFrame, **options: Any) -> History:
+        ahead = fixes.assign(time_utc=fixes["time_utc"] - pd.Timedelta("1D"))  # the next fix at the time of this one
+        return build(ahead, **options)
+
+    monkeypatch.setattr(History, "of", planted)
+    with pytest.raises(ValueError, match=r"are not made where the fix is .*let features of memory see the future"):
+        prepare(configuration)
+
+
+def test_feature_of_memory_that_counts_later_visits_too_is_caught(study: Study) -> None:
+    history = History.of(fixes_of(study), resolution=4)
+    decisions = prepare(load_configuration(study.experiment)).choice_sets.decisions
+    rows = factor(decisions, max_distance_km=60.0, history=history).rows()
+
+    def visits_ever(rows: Rows) -> np.ndarray:
+        assert rows.history is not None
+        individual = rows.history.positions_of(rows.decisions["individual"])[rows.decision]
+        fixes = list(zip(rows.history.individual_of_fix, rows.history.cell, strict=True))
+        return np.array([fixes.count(key) for key in zip(individual, rows.cell, strict=True)], dtype=np.float64)
+
+    check_past_only(MEMORY, rows)
+    planted = Definition("visits_ever", "pair", "1", "", "", visits_ever, needs_history=True)
+    with pytest.raises(ValueError, match="visits_ever knows the future"):
+        check_past_only([planted], rows)
 
 
 # ------------------------------------------------- exp()

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 from test_judges import assert_same, build, decisions  # noqa: F401
 
+from mimic.choices import build_choices
+from mimic.feature_definition import Definition
+from mimic.features import FeatureSpec
 from mimic.gathered import GatheredFeatures
 from mimic.schema import ChoiceSets
 from mimic.store import MANIFEST, load_choice_sets, save_choice_sets
@@ -63,6 +66,22 @@ def test_equal_choice_sets_are_equal_bytes(lazy: ChoiceSets, stored: Path, tmp_p
     names = sorted(p.name for p in stored.iterdir())
     assert names == sorted(p.name for p in other.iterdir())
     assert all((stored / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def test_features_of_the_experiment_keep_their_place_and_bearings_of_stay_stay_unknown(
+    decisions: pd.DataFrame,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    own = Definition("half_km", "pair", "km", "", "distance_km / 2", lambda rows: rows.distance_km / 2)
+    specs = [FeatureSpec("half_km", definition=own), FeatureSpec("bearing_rad"), FeatureSpec("log_distance")]
+    lazy, _ = build_choices(decisions, max_distance_km=110.0, features=specs, lazy=True)
+    assert np.isnan(lazy.features["bearing_rad"]).any()
+    again = load_choice_sets(save_choice_sets(lazy, tmp_path / "choices"))
+    assert list(again.features) == ["distance_km", "stay", "half_km", "bearing_rad", "log_distance"]
+    for name in again.features:
+        assert np.array_equal(again.features[name], lazy.features[name], equal_nan=True)
+    more = again.with_features({"mine": np.zeros(again.n_rows)}).filter(again.individuals == "a")
+    assert list(more.features) == [*again.features, "mine"]
 
 
 def test_held_choice_sets_are_stored_as_parquet(decisions: pd.DataFrame, tmp_path: Path) -> None:  # noqa: F811

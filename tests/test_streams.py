@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from test_judges import build, decisions  # noqa: F401
 
 from mimic import engine, model, streams
+from mimic.augmentation import Augmentation
 from mimic.inputs import network_inputs
 from mimic.network import fit_scaling
 from mimic.options import TrainingOptions
@@ -92,6 +95,78 @@ def test_out_of_core_training_is_training_in_memory_to_the_last_bit(
     pd.testing.assert_frame_equal(streamed.history, held.history, check_exact=True)
     assert all(np.array_equal(a, b) for a, b in zip(streamed.last_weights, held.last_weights, strict=True))
     assert streamed.facts == held.facts
+
+
+def with_unknown(cs: ChoiceSets) -> ChoiceSets:
+    """Every fourth selection is unknown."""
+    return replace(cs, selected=np.where(np.arange(cs.n_decisions) % 4 == 1, -1, cs.selected))
+
+
+def of_one_size(cs: ChoiceSets) -> ChoiceSets:
+    """The selected choice and the first three others of the first 40 decisions."""
+    few = cs.filter(np.arange(cs.n_decisions) < 40)
+    rank = np.arange(few.n_rows) - np.repeat(few.offsets[:-1], few.n_choices)
+    after = np.arange(few.n_rows) > np.repeat(few.selected, few.n_choices)
+    return few.restrict(few.is_selected | (rank - after < 3))
+
+
+def with_use(cs: ChoiceSets) -> ChoiceSets:
+    """A column of use beside the selections."""
+    return cs.with_features({"use": cs.is_selected + (np.arange(cs.n_rows) % 7 == 0).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("change", "validates", "options"),
+    [
+        (with_unknown, True, {"loss": "softmax", "batch_decisions": 50}),
+        (
+            with_unknown,
+            True,
+            {
+                "loss": "contrast_sampled",
+                "redraw": True,
+                "decisions_per_individual": 5,
+                "alternatives_per_decision": 3,
+            },
+        ),
+        (of_one_size, False, {"batch_contrasts": 5}),
+        (with_use, True, {"labels": "use"}),
+        (with_unknown, True, {"augmentation": Augmentation(2, {"distance_km": 0.1}, {"depth": 3.0})}),
+    ],
+    ids=["unknown", "redrawn", "one_size_small_batches", "labels", "augmented"],
+)
+def test_odd_choice_sets_train_out_of_core_as_in_memory(
+    both: tuple[ChoiceSets, ChoiceSets],
+    small_parts: None,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[ChoiceSets], ChoiceSets],
+    validates: bool,
+    options: dict[str, Any],
+) -> None:
+    if change is of_one_size:
+        monkeypatch.setattr(engine, "PART_DECISIONS", 2)  # one minibatch a part
+    results = []
+    for whole in both:
+        cs = change(whole)
+        out = np.isin(cs.individuals, ["a", "b"])
+        given = TrainingOptions(epochs=3, units=(8,), **options)
+        results.append(train(cs.filter(~out), cs.filter(out) if validates else None, FEATURES, given))
+    streamed, held = results
+    pd.testing.assert_frame_equal(streamed.history, held.history, check_exact=True)
+    assert all(np.array_equal(a, b) for a, b in zip(streamed.last_weights, held.last_weights, strict=True))
+    assert streamed.facts == held.facts
+
+
+def test_validation_rows_that_are_not_finite_are_named_out_of_core_as_in_memory(
+    both: tuple[ChoiceSets, ChoiceSets], small_parts: None
+) -> None:
+    for whole in both:
+        out = np.isin(whole.individuals, ["a", "b"])
+        broken = whole.features["warmth"].copy()
+        broken[np.flatnonzero(np.repeat(out, whole.n_choices))[5]] = np.nan
+        cs = whole.with_features({"warmth": broken})
+        with pytest.raises(ValueError, match="got NaN or infinity in warmth"):
+            train(cs.filter(~out), cs.filter(out), FEATURES, TrainingOptions(epochs=1, units=(2,)))
 
 
 def test_predictions_of_gathered_features_are_those_of_held_ones(

@@ -23,6 +23,7 @@ from mimic import training
 from mimic.callbacks import HISTORY_COLUMNS, BestEpoch, TrueLoss
 from mimic.contrasts import contrast_loss, decision_weights, exact_contrasts
 from mimic.core import scale_rows
+from mimic.counted import count
 from mimic.engine import Minibatches
 from mimic.model import build_network, fit_scaling, load_model, save_model
 from mimic.prepared import prepare_training
@@ -190,7 +191,7 @@ def test_every_decision_is_in_one_minibatch_of_an_epoch_and_epochs_are_shuffled_
 def minibatches(cs: ChoiceSets, options: TrainingOptions) -> Minibatches:
     """What the engine runs over."""
     data = prepare_training(cs, None, FEATURES, options)
-    return training._counted(data, options, [0, 1, 2, 3]).minibatches(options, 0)
+    return count(data, options, [0, 1, 2, 3]).minibatches(options, 0)
 
 
 def test_sampled_contrasts_are_weights_on_the_drawn_rows_only() -> None:
