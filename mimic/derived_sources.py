@@ -89,16 +89,19 @@ def derived_source(
             if source.join is None:
                 raise ValueError(f"{name}: {source.name} is no table of cells and steps, and nothing is derived of it.")
             fields.append(source.join(graph.cells, times))
+        if not all(len(field.values) for field in fields):  # of one no time has a step
+            return JoinedField.nowhere(len(cells), len(times))
+        valid = np.logical_and.reduce([field.valid for field in fields])
         first = max(fields, key=lambda field: len(field.values))
         for source, field in zip(inputs, fields, strict=True):
-            if len(field.values) > 1 and field.steps_digest != first.steps_digest:
+            if len(field.values) > 1 and not field.takes_steps_of(first, valid):
                 raise ValueError(
                     f"{name}: {source.name} has other steps in time than the other covariate; put both on the same "
                     "steps in a cube (mimic covariates build)."
                 )
         values = derive(kind, [field.values for field in fields], graph=graph, options=given)
         values = np.ascontiguousarray(values[:, graph.positions(cells)])
-        return JoinedField(values, first.low, first.high, first.weight, first.valid)
+        return JoinedField(values, first.low, first.high, first.weight, valid)
 
     def sample(cells: np.ndarray, times: np.ndarray) -> np.ndarray:
         unique, place = np.unique(cells, return_inverse=True)

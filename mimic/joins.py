@@ -45,6 +45,21 @@ class JoinedField:
             np.asarray(values, dtype=np.float32)[None], zero, zero, np.zeros(n_times), np.ones(n_times, dtype=bool)
         )
 
+    @staticmethod
+    def nowhere(n_cells: int, n_times: int) -> JoinedField:
+        """Without a value at any cell and time."""
+        zero = np.zeros(n_times, dtype=np.int64)
+        return JoinedField(
+            np.zeros((0, n_cells), dtype=np.float32), zero, zero, np.zeros(n_times), np.zeros(n_times, dtype=bool)
+        )
+
+    def takes_steps_of(self, other: JoinedField, times: np.ndarray) -> bool:
+        """Whether both take the same steps, with the same weights, at some of the times, (time,), bool."""
+        return len(self.values) == len(other.values) and all(
+            np.array_equal(getattr(self, part)[times], getattr(other, part)[times])
+            for part in ("low", "high", "weight")
+        )
+
     @cached_property
     def is_plain(self) -> bool:
         """Whether every time takes the value of one step."""

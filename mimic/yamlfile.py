@@ -23,7 +23,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If there is no such file, it is no YAML, a key is written twice, or it holds no mapping.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no such file"
+        what = "which is a folder" if path.is_dir() else "but there is no such file"
         raise FileNotFoundError(f"expected a YAML file; got {path}, {what}. Check the path.")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)

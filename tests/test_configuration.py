@@ -75,7 +75,7 @@ def test_what_is_no_yaml_or_no_mapping_or_no_file_is_said_so(tmp_path: Path) -> 
     assert "is no valid YAML" in refusal(tmp_path, "name: [1, 2\n")
     assert "expected sections, such as name: and what belongs to it; got a list." in refusal(tmp_path, "- 1\n- 2\n")
     assert "got an empty file" in refusal(tmp_path, "")
-    with pytest.raises(FileNotFoundError, match="expected a YAML file; got .* there is no such file"):
+    with pytest.raises(FileNotFoundError, match="expected a YAML file; got .*, but there is no such file"):
         load_configuration(tmp_path / "nothing.yaml")
 
 

@@ -69,6 +69,33 @@ def test_two_inputs_must_have_the_same_steps() -> None:
         speed.join(CENTER, np.resize(TIMES, 3))
 
 
+def steps(values: list[float], weight: list[float], valid: list[bool]) -> Source:
+    """A field that is the same everywhere, of these steps; times take the first, or lie between it and the next."""
+
+    def join(cells: np.ndarray, times: np.ndarray) -> JoinedField:
+        field = np.repeat(np.array(values, dtype=np.float32)[:, None], len(cells), axis=1)
+        low = np.zeros(len(times), dtype=np.int64)
+        return JoinedField(field, low, low + (len(values) > 1), np.array(weight), np.array(valid))
+
+    return Source("part", lambda cells, times: np.zeros(len(cells)), "m s-1", join=join)
+
+
+def test_where_one_input_has_no_value_nothing_is_derived() -> None:
+    # a current whose eastward file ends before the second time, and whose northward one does not
+    still, short = steps([4.0], [0, 0], [True, True]), steps([3.0], [0, 0], [True, False])
+    for inputs in ([still, short], [short, still]):
+        speed = derived_source("speed", "speed", inputs)
+        assert speed.sample(np.repeat(CENTER, 2), TIMES).tolist() == [5.0, pytest.approx(np.nan, nan_ok=True)]
+    never = steps([], [0, 0], [False, False])
+    assert np.isnan(derived_source("speed", "speed", [still, never]).sample(np.repeat(CENTER, 2), TIMES)).all()
+
+
+def test_inputs_that_lie_otherwise_between_their_steps_are_refused() -> None:
+    daily, shifted = steps([1.0, 2.0], [0.5, 0.0], [True, True]), steps([1.0, 2.0], [0.25, 0.0], [True, True])
+    with pytest.raises(ValueError, match="other steps in time than the other covariate"):
+        derived_source("speed", "speed", [daily, shifted]).sample(np.repeat(CENTER, 2), TIMES)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
