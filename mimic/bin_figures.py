@@ -87,5 +87,6 @@ def draw_bins(
         for i, m in enumerate(models)
     ]
     bar = Line2D([], [], color="0.82", linewidth=5, label="observed")
-    legend_below(ax, [bar, *handles], gap_pt=34)
+    whisker = Line2D([], [], color="0.1", linewidth=1.0, label="its interval")
+    legend_below(ax, [bar, whisker, *handles], gap_pt=34)
     return ax

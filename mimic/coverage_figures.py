@@ -115,6 +115,8 @@ def draw_share_map(table: pd.DataFrame, ax: Axes, *, label: str, view: MapView |
     )
     cells.set_array(np.ma.masked_invalid(table["share"].to_numpy(dtype=float)))
     draw_ground(view, ax, points=np.concatenate(shapes), coast_over=True)
+    for name in ax.texts:  # of parallels: under the cells, in which numbers are written
+        name.set_zorder(0.8)
     ax.add_collection(cells)
     for shape, share, n in zip(shapes, table["share"], table["n_decisions"], strict=True):
         ax.annotate(
@@ -155,7 +157,7 @@ def draw_report(
         f"{title + ': ' if title else ''}share of choices with a value (x: selected cells without)"
     )
     if not is_cells:
-        draw_shares(by_region, below.subplots(), by="region")
+        draw_shares(by_region, below.subplots(), by="region").set_title("the same by region")
         return figure
     left, right = below.subplots(1, 2)
     worst = by_region.groupby("region").agg(share=("share_choices", "min"), n_decisions=("n_decisions", "first"))

@@ -42,13 +42,14 @@ def predict_command(
         raise ValueError("expected a table of choices, or --last for each individual's last position.")
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"no file at {file}; give a table of choices, or with --last a track file.")
-    from mimic.tensorflow_start import start_tensorflow
-
-    start_tensorflow()
     from mimic.prediction import check_suffix, load_predictor, predict_last, predict_table, write_predictions
+    from mimic.runs import load_summary
+    from mimic.tensorflow_start import start_tensorflow
 
     if out is not None:
         check_suffix(out)
+    load_summary(run)  # TensorFlow takes seconds: what is no run is told before
+    start_tensorflow()
     predictor = load_predictor(run, model)
     if last:
         table, ledger = predict_last(predictor, run / "tracks.parquet" if file is None else file)

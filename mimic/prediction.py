@@ -204,7 +204,9 @@ def last_decisions(configuration: Configuration, resampled: pd.DataFrame) -> pd.
 
 
 def check_suffix(path: Path) -> None:
-    """Raise ValueError for a file that is neither CSV nor Parquet by its name."""
+    """Raise ValueError for a file that is neither CSV nor Parquet by its name, or a folder."""
+    if path.is_dir():
+        raise ValueError(f"--out must be a .csv, .csv.gz or .parquet file; {path} is a folder.")
     if not path.name.endswith((".csv", ".csv.gz", ".parquet")):
         raise ValueError(f"--out must be a .csv, .csv.gz or .parquet file; got {path.name}.")
 

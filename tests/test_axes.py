@@ -257,3 +257,11 @@ def test_undecodable_times_stay_numbers_with_their_units() -> None:
 def test_broken_time_axes_are_errors(dataset: xr.Dataset, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         normalized(dataset)
+
+
+def test_level_far_beyond_all_there_are_is_refused_and_one_just_beyond_is_not() -> None:
+    ds = layered([0.5, 10.0, 100.0])
+    assert normalized(ds, depth=0.0).attrs["level"] == "depth=0.5"
+    assert normalized(ds, depth=150.0).attrs["level"] == "depth=100.0"
+    with pytest.raises(ValueError, match=r"level depth is 5000, far from all there are: 0.5 to 100"):
+        normalized(ds, depth=5000.0)

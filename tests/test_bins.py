@@ -344,3 +344,9 @@ def test_depth_experiment_prepares_the_real_dives(shared: Path, root: Path, monk
     assert reasons["selected bin beyond the limit (elevation)"] == 15
     assert cs.n_choices.min() >= 2
     assert cs.n_choices.max() == 11
+
+
+def test_column_of_text_is_no_value_of_bins() -> None:
+    tracks = tracks_of([5.0, 60.0]).assign(depth=["f", "m"])
+    with pytest.raises(ValueError, match=r"expected numbers in the column depth, .* none of 2 fixes has one .* 'f'"):
+        make_bin_decisions(tracks, value="depth", resolution=4)

@@ -102,3 +102,26 @@ def test_single_equals_sign_in_a_comparison_is_explained() -> None:
         "move": "stay == 0",
         "month == 6": "month == 6",
     }
+
+
+def test_faults_of_the_operating_system_and_of_memory_are_worded(
+    study: Study, mimic: Mimic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr("mimic.configuration.load_configuration", fail)
+    failure: BaseException = PermissionError(13, "Permission denied", "/data/x.zarr")
+    assert "mimic: /data/x.zarr: permission denied. Check the path" in refused(mimic, study)
+    failure = MemoryError("Unable to allocate 693 GiB")
+    assert "the memory of this machine is not enough: Unable to allocate 693 GiB. Ask for less" in refused(mimic, study)
+
+
+def test_stopped_build_of_a_cube_says_that_it_goes_on(mimic: Mimic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mimic.cube_sections.load_cube_config", stop)
+    code, _, err = mimic("covariates", "build", "c.yaml")
+    assert code == 130
+    assert "finished chunks of the cube are kept: run it again" in err

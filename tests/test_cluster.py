@@ -225,3 +225,11 @@ def test_worker_with_another_version_is_refused(address: str, monkeypatch: pytes
         pytest.raises(ChildProcessError, match=r"has another code version \(.*; here 9.9.9\+00000000\)"),
     ):
         list(workers.run("toy_tasks:add", [(1, 2)]))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://10.0.0.1", ""])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match=r"expected the address of a dask scheduler, such as tcp://10.0.0.1:8786; got"):
+        DaskWorkers(address)
+    assert time.perf_counter() - began < 5

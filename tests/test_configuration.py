@@ -146,3 +146,16 @@ def test_all_experiment_files_of_the_project_are_valid(root: Path) -> None:
 def test_values_that_cannot_be_meant_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
     assert message in refusal(tmp_path, GOOD.replace(old, new))
+
+
+def test_unknown_scaling_is_one_fault_with_what_there_is(tmp_path: Path) -> None:
+    for text in ("zscor", "{stay: zscor}"):
+        message = refusal(tmp_path, GOOD + f"training: {{scaling: {text}}}\n")
+        assert "training.scaling: expected zscore, minmax, robust, log, log1p, none, or feature: one of them" in message
+        assert message.count("training.scaling") == 1
+
+
+def test_unit_of_bins_is_told_what_it_is_for(tmp_path: Path) -> None:
+    bins = "bins: {value: depth, edges: [0, 1, 2], unit: m/s}"
+    text = GOOD.replace("choices: {resolution: 4, max_distance_km: 100}", bins)
+    assert "bins.unit: the unit ends names such as bin_mid_m" in refusal(tmp_path, text)

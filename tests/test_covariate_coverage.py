@@ -323,3 +323,12 @@ def test_command_answers_in_json(study: Study, capsys: pytest.CaptureFixture[str
 def test_faults_are_explained(decisions: pd.DataFrame, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         assess_coverage(decisions, **{**RULES, **options})
+
+
+def test_command_refuses_what_is_no_region_or_no_folder_before_it_reads(study: Study) -> None:
+    with pytest.raises(ValueError, match=r"--region expects an H3 resolution .* 0 to 4, or a column .* got 99"):
+        coverage_command(study.experiment, None, "99", False)
+    with pytest.raises(ValueError, match="a region is an H3 resolution or a column of the decisions"):
+        coverage_command(study.experiment, None, "\N{SUPERSCRIPT TWO}", False)
+    with pytest.raises(ValueError, match=r"--out expects a folder; .*small.yaml is a file"):
+        coverage_command(study.experiment, study.experiment, None, False)

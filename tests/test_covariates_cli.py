@@ -80,3 +80,27 @@ derived:
         summer = cube.sel(month=8)
         assert float(summer["temp_0"].mean()) > float(summer["upper"].mean()) > float(summer["temp_100"].mean())
         assert float(abs(cube["sst"] - cube["temp_0"]).mean()) < 2.0  # two climatologies of one ocean
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # latitude first: a box off Tanzania
+        (
+            ("[-175, 46, -125, 62]", "[41, -9, 47, -1]"),
+            r"sst: the grid of ocean_climatology.nc \(longitude .* reaches none",
+        ),
+        (("variable: sst", "variable: sss2"), "has no variable sss2"),
+    ],
+)
+def test_refused_cube_leaves_no_folder(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    text = EXAMPLE.read_text().replace("../data", str(ROOT / "data"))
+    assert change[0] in text
+    (tmp_path / "c.yaml").write_text(text.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        CliRunner().invoke(
+            covariates_app,
+            ["build", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "c.zarr")],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "c.zarr").exists()

@@ -152,3 +152,10 @@ def test_different_clocks_are_refused_unless_a_step_brings_them_together() -> No
 def test_no_step_between_start_and_end_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no step lies from 2021-01-01 to the last; the files run from 2020-01-01"):
         time_axis({"sst": hours(0, 24)}, TimeConfig(start="2021-01-01"))
+
+
+@pytest.mark.parametrize("box", [[-9, 41, -1], "west", [-9, 41, -1, "north"]])
+def test_box_is_four_numbers_and_says_so_once(box: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected \[west, south, east, north\], degrees; got") as caught:
+        CellsConfig(resolution=4, box=box)
+    assert "1 validation error" in str(caught.value)

@@ -437,3 +437,20 @@ def test_command_lists_what_an_experiment_defines_as_the_data_will_have_it(
     made: Prepared = prepare(configuration)
     for name, info in made.choice_sets.info.items():
         assert (found[name]["role"], found[name]["unit"]) == (info.role, info.unit), name
+
+
+def test_command_lists_bins_and_nothing_that_is_of_cells(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(capsys, root / "experiments" / "depth.yaml")
+    assert "distance_km" not in found
+    assert (found["bin_mid_m"]["role"], found["bin_mid_m"]["unit"]) == ("choice", "m")
+    assert found["same_bin"]["known"] == "previous_bin_known"
+    assert found["temperature_minus_first"]["unit"] == "degC"
+    assert found["elevation"]["role"] == "decision"
+    named = load_configuration(root / "experiments" / "depth.yaml").models["everything"].features
+    assert set(named) <= set(found)
+
+
+def test_command_lists_units_of_derived_covariates(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = listed(capsys, root / "experiments" / "fronts.yaml")
+    units = {name: found[name]["unit"] for name in ("sst_front", "log_front", "slope")}
+    assert units == {"sst_front": "degC km-1", "log_front": "ln(degC km-1)", "slope": "degrees"}

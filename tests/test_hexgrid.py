@@ -139,3 +139,9 @@ def test_bad_input_is_named() -> None:
 
 def test_resolution_of_a_cell() -> None:
     assert resolution_of(int(cell_at(np.array([0.0]), np.array([0.0]), 7)[0])) == 7
+
+
+def test_reach_of_more_than_a_million_cells_is_refused() -> None:
+    origin = cell_at(np.array([20.0]), np.array([10.0]), 15)
+    with pytest.raises(ValueError, match=r"cells of resolution 15 lie within 90 km .* Take a coarser resolution"):
+        neighbor_table(origin, 90.0)

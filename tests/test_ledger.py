@@ -70,3 +70,7 @@ def test_the_text_tells_stage_count_unit_action_reason_and_example() -> None:
     assert lines[1] == "  choices: 1 decision dropped: no next fix (e.g. a 9)"
     assert lines[3] == "  choices: 400 choices dropped: no sst (e.g. c 1)"
     assert "nothing" in Ledger().explain()
+
+
+def test_entry_without_examples_shows_none() -> None:
+    assert "e.g." not in Ledger().dropped("bins", "gone", [], unit="choice", n=3).explain()

@@ -323,3 +323,11 @@ def test_command_refuses_what_it_cannot_do_before_reading(study: Study, tmp_path
         random_steps_command(study.experiment, k="1", out=tmp_path / "table.json", **options)
     with pytest.raises(FileNotFoundError, match="expected a folder to write"):
         random_steps_command(study.experiment, k="1", out=tmp_path / "nowhere" / "table.csv", **options)
+
+
+def test_no_features_and_more_steps_than_memory_holds_are_refused() -> None:
+    cs = grid_of_turns(40, n_ahead=30)
+    with pytest.raises(ValueError, match="expected one feature or more"):
+        random_steps_study(cs, cs, [], k=[1], repeats=1)
+    with pytest.raises(ValueError, match=r"1,000,000,000 random steps for each of 40 decisions .* up to 1,250,000"):
+        random_steps_study(cs, cs, ["stay"], k=[1_000_000_000], repeats=1)

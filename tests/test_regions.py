@@ -57,3 +57,11 @@ def test_cells_within_reach_of_any() -> None:
     nearest = np.min([distance_km(x, y, longitude, latitude) for x, y in zip(*own, strict=True)], axis=0)
     assert (nearest <= 200).all()
     assert set(surrounding(start, 1).tolist()) <= set(found.tolist())
+
+
+def test_more_cells_than_a_machine_can_list_are_refused_before_they_are_listed() -> None:
+    # 2 + 120 * 7^10 cells in all
+    with pytest.raises(ValueError, match=r"box -180, -90, 180, 90 holds about 33,897,029,882 cells of resolution 10"):
+        cells_in_box(-180, -90, 180, 90, 10)
+    with pytest.raises(ValueError, match=r"reach of 1000 km holds about .* cells of resolution 9"):
+        cells_within(cell_at(np.array([20.0]), np.array([10.0]), 9), 1000.0)

@@ -167,3 +167,9 @@ def test_faults_are_explained(tmp_path: Path) -> None:
         distance_to_layer(table, cell, where="width > 2")
     with pytest.raises(TypeError, match="expected a path, a GeoDataFrame or a shapely geometry; got int"):
         distance_to_layer(3, cell)
+
+
+def test_table_without_shapes_is_no_layer(tmp_path: Path) -> None:
+    (tmp_path / "tracks.csv").write_text("individual,lon,lat\na,1,2\n")
+    with pytest.raises(ValueError, match=r"tracks.csv holds a table without shapes"):
+        read_layer(tmp_path / "tracks.csv")
