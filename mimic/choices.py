@@ -340,6 +340,6 @@ def _assemble(
 
 def _where(table: pd.DataFrame, rows: np.ndarray) -> list[str]:
     """Ids for the ledger: individual and time of some rows (only the first few are spelled out)."""
-    few = table.iloc[rows[:10]]
-    ids = [f"{i} {t}" for i, t in zip(few[INDIVIDUAL], few[TIME], strict=True)]
+    few = rows[:10]
+    ids = [f"{i} {t}" for i, t in zip(table[INDIVIDUAL].iloc[few], table[TIME].iloc[few], strict=True)]
     return ids + [""] * (len(rows) - len(ids))

@@ -15,6 +15,8 @@ __all__ = ["Join", "JoinedField", "Picks", "as_day", "as_gap", "as_times", "comb
 
 Join = Literal["auto", "static", "climatology", "nearest", "previous", "linear"]
 
+_BLOCK = 4_000_000  # values looked through at once
+
 DEFAULT_GAP = 1.5
 """The largest gap of a time join, in median steps of the field, where the user gives none."""
 
@@ -74,7 +76,9 @@ class JoinedField:
         if not self.is_plain:
             return None
         gaps = np.isnan(self.values[0])
-        return gaps if all(np.array_equal(np.isnan(step), gaps) for step in self.values[1:]) else None
+        size = max(1, _BLOCK // max(1, len(gaps)))
+        blocks = (self.values[first : first + size] for first in range(0, len(self.values), size))
+        return gaps if all(bool((np.isnan(block) == gaps).all()) for block in blocks) else None
 
     @cached_property
     def steps_digest(self) -> bytes:

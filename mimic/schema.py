@@ -182,6 +182,8 @@ class ChoiceSets:
                 f"{outside.sum()} decisions have a selected row outside their own choices "
                 f"(decision rows {examples(np.flatnonzero(outside))})."
             )
+        if self.decisions[DECISION].is_unique:
+            return
         repeated = self.decisions.duplicated([INDIVIDUAL, DECISION])
         if repeated.any():
             keys = self.decisions.loc[repeated, [INDIVIDUAL, DECISION]].astype(str).agg("/".join, axis=1)
