@@ -137,7 +137,12 @@ class Configuration(Strict):
         for name in [*self.models, *own, *self.groups.shares]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"names are made of letters, digits and _; got {name!r}.")
-        members = [m for name, one in self.features.items() for m in {name, *members_of_feature(name, one)}]
+        # levels of a column may go by its name: no single feature has it
+        members = [
+            m
+            for name, one in self.features.items()
+            for m in {*members_of_feature(name, one), *(() if one.levels and one.source == name else (name,))}
+        ]
         names = [*SOURCES, *self.covariates, *self.areas, *members, *self.definitions]
         names += self.tracks.keep if self.tracks else ()
         taken = sorted({name for name in names if names.count(name) > 1})
