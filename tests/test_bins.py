@@ -350,3 +350,43 @@ def test_column_of_text_is_no_value_of_bins() -> None:
     tracks = tracks_of([5.0, 60.0]).assign(depth=["f", "m"])
     with pytest.raises(ValueError, match=r"expected numbers in the column depth, .* none of 2 fixes has one .* 'f'"):
         make_bin_decisions(tracks, value="depth", resolution=4)
+
+
+SUB_DAILY = """
+name: dives
+tracks:
+  file: tracks.csv
+  columns: {individual: animal, time: time, longitude: lon, latitude: lat}
+  resample: {step: 2h, tolerance: 10min}
+bins: {value: depth, edges: [0, 20, 100, 400], unit: m}
+features:
+  deep_at_night: {source: bin_mid_m, times: night}
+split: {validation_share: 0.34, seed: 1}
+models:
+  depth: {kind: conditional_logit, features: [bin_mid_m]}
+  night: {kind: conditional_logit, features: [bin_mid_m, deep_at_night]}
+"""
+
+
+def test_decisions_of_two_hours_know_day_from_night_and_recover_who_dives_when(tmp_path: Path) -> None:
+    """Animals at the equator that go deep by day and shallow by night, in nine decisions of ten."""
+    from mimic.conditional_logit import fit_conditional_logit
+    from mimic.preparation import prepare
+
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2021-03-20", periods=12 * 20, freq="2h")
+    is_night = (times.hour < 6) | (times.hour >= 18)
+    parts = []
+    for animal in "abc":
+        follows = rng.random(len(times)) < 0.9
+        depth = np.where(is_night == follows, 10.0, 300.0)
+        parts.append(pd.DataFrame({"animal": animal, "time": times, "lon": 0.1, "lat": 0.1, "depth": depth}))
+    pd.concat(parts).to_csv(tmp_path / "tracks.csv", index=False)
+    (tmp_path / "dives.yaml").write_text(SUB_DAILY)
+    cs = prepare(load_configuration(tmp_path / "dives.yaml")).choice_sets
+    assert cs.n_decisions == 3 * len(times)
+    assert set(np.diff(np.unique(cs.decisions["time_utc"]))) == {np.timedelta64(2, "h")}
+    by_day, by_night = (fit_conditional_logit(cs, names) for names in (["bin_mid_m"], ["bin_mid_m", "deep_at_night"]))
+    assert by_night.coef[0] > 0 > by_night.coef[0] + by_night.coef[1]  # deep by day, shallow by night
+    # a line over three bins cannot reach ln 0.9, but it must be far above the one that knows no night
+    assert by_night.log_likelihood > by_day.log_likelihood + 0.2 * cs.n_decisions
