@@ -153,7 +153,8 @@ def test_killed_sweep_goes_on_where_it_was(tmp_path: Path, benchmark: ModuleType
     assert found["runs_recorded"] == found["runs_in_table"] == sweep.n_runs == 6
     assert found["runs_recorded_at_first_kill"] >= 2
     assert found["runs_trained_twice_after_being_recorded"] == 0
-    assert found["starts_of_trainings"] <= 6 + 2  # two were under way
+    # two were under way, and of each worker one more may have ended without being recorded yet
+    assert found["starts_of_trainings"] <= 6 + 2 + 2
     assert found["processes_left_behind"] == 0
     assert found["partial_folders_left_behind"] == 0
     assert found["tables_identical"] == 1
