@@ -11,8 +11,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from mimic.evaluation_figures import rows_of
 from mimic.figures import MARKERS, WIDTH_CM, legend_below, model_colors, new_figure, style
-from mimic.schema import VALIDATION, require_columns
+from mimic.schema import VALIDATION
 
 __all__ = ["draw_bins"]
 
@@ -52,12 +53,8 @@ def draw_bins(
     Gray bars are what was observed, a black line its interval over individuals; the markers of a bin are the models
     in order, from above.
     """
-    columns = ["model", "split", "weighting", "bin", "label", "observed", "observed_low", "observed_high", "predicted"]
-    require_columns(list(table.columns), columns, where="table by bin")
-    rows = table[(table["split"] == split) & (table["weighting"] == weighting)].sort_values("bin", kind="stable")
-    if rows.empty:
-        there = table[["split", "weighting"]].drop_duplicates().astype(str).agg(" by ".join, axis=1)
-        raise ValueError(f"no row of the table is {split} by {weighting}; there are {', '.join(there) or 'none'}.")
+    columns = ["model", "bin", "label", "observed", "observed_low", "observed_high", "predicted"]
+    rows = rows_of(table, columns, split, weighting).sort_values("bin", kind="stable")
     models = [str(m) for m in dict.fromkeys(table["model"])]
     colors = model_colors(models) | dict(colors or {})
     observed = rows.drop_duplicates("bin")

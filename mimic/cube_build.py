@@ -21,13 +21,13 @@ from mimic.cube_store import (
     group_metadata,
     metadata_bytes,
     remove_partial,
-    write_whole,
 )
 from mimic.cube_units import Told, build_unit, make_builder
 from mimic.hexgrid import resolution_of
 from mimic.identity import content_id
 from mimic.locks import hold_lock
 from mimic.tasks import Workers
+from mimic.wholefile import write_whole
 
 __all__ = ["build_cube"]
 

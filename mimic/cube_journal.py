@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic.cube_store import write_whole
+from mimic.wholefile import write_whole
 
 __all__ = ["JOURNAL", "LOCK", "Journal", "Unit", "digest_lines"]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mimic.wholefile import PARTIAL
 
 __all__ = [
     "array_metadata",
@@ -19,32 +18,15 @@ __all__ = [
     "group_metadata",
     "metadata_bytes",
     "remove_partial",
-    "write_whole",
 ]
 
 ZSTD_LEVEL = 3
-_PARTIAL = ".partial"
 _TYPES = {"float32": ("<f4", "NaN"), "int64": ("<i8", 0)}
-
-
-def write_whole(path: Path, raw: bytes) -> str:
-    """Write a file under a temporary name and rename it; SHA-256 of its bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_PARTIAL)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return hashlib.sha256(raw).hexdigest()
 
 
 def remove_partial(folder: Path) -> None:
     """Remove what writers that were killed have left under temporary names; only while nobody else writes."""
-    for path in folder.rglob(f".*{_PARTIAL}"):
+    for path in folder.rglob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 

@@ -12,13 +12,14 @@ from scipy import sparse
 
 from mimic.cell_graph import CellGraph
 from mimic.cube_plan import Plan, StepAxis, Variable
-from mimic.cube_store import chunk_key, encode_chunk, write_whole
+from mimic.cube_store import chunk_key, encode_chunk
 from mimic.derived import derive
 from mimic.filesets import FileSet
 from mimic.grid_values import used_points, weigh
 from mimic.regions import surrounding
 from mimic.regrid import regrid_matrix
 from mimic.vector_layers import distance_to_layer, distance_to_shore
+from mimic.wholefile import write_whole
 
 __all__ = ["Builder", "build_unit", "make_builder"]
 

@@ -26,7 +26,7 @@ from mimic.figures import (
 )
 from mimic.schema import VALIDATION, require_columns
 
-__all__ = ["draw_chain", "draw_feature_shares", "draw_rank_histogram", "draw_reliability"]
+__all__ = ["draw_chain", "draw_feature_shares", "draw_rank_histogram", "draw_reliability", "rows_of"]
 
 _OBSERVED_COLOR = "0.1"
 _EXPECTED_COLOR = "0.55"
@@ -67,7 +67,7 @@ def draw_chain(
     The bars of the stages add up to the one of "all"; the line above it separates them. Lifts multiply likewise.
     """
     columns = ["model", "stage", "gain", "gain_low", "gain_high", "lift"]
-    rows = _rows(chain, columns, split, weighting, behavior_group=behavior_group)
+    rows = rows_of(chain, columns, split, weighting, behavior_group=behavior_group)
     models, colors = _models(rows, colors)
     stages = list(dict.fromkeys(rows["stage"].astype(str)))
     if ax is None:
@@ -132,7 +132,7 @@ def draw_reliability(
     Both axes are square roots of probability: most are small, and 0 must be shown.
     """
     columns = ["model", "predicted", "observed", "observed_low", "observed_high"]
-    rows = _rows(reliability, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
+    rows = rows_of(reliability, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
     models, colors = _models(rows, colors)
     if ax is None:
         ax = new_figure(width_cm, 1.2 * width_cm, layout="compressed").subplots()
@@ -182,7 +182,7 @@ def draw_rank_histogram(
         As in `draw_chain`, with its errors.
     """
     columns = ["model", "rank_low", "rank_high", "observed", "observed_low", "observed_high", "expected"]
-    rows = _rows(histogram, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
+    rows = rows_of(histogram, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
     models, colors = _models(rows, colors)
     if ax is None:
         ax = new_figure(width_cm, 0.7 * width_cm).subplots()
@@ -241,7 +241,7 @@ def draw_feature_shares(
     """
     columns = ["model", "feature", "bin", "feature_low", "feature_high", "available", "observed"]
     columns += [name + end for name in ("predicted", "difference") for end in ("", "_low", "_high")]
-    rows = _rows(shares, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
+    rows = rows_of(shares, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
     there = list(dict.fromkeys(rows["feature"]))
     feature = there[0] if feature is None else feature
     if feature not in there:
@@ -303,10 +303,16 @@ def _ranges(rows: pd.DataFrame) -> list[str]:
     return ["unknown" if np.isnan(low) else text for text, (low, _) in zip(texts, ends, strict=True)]
 
 
-def _rows(
+def rows_of(
     table: pd.DataFrame, columns: Sequence[str], split: str | None, weighting: str, **groups: str | None
 ) -> pd.DataFrame:
-    """The rows of one split, weighting and group, each by default the first there is (of splits validation)."""
+    """The rows of one split, weighting and group, each by default the first there is (of splits validation).
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or there are no such rows.
+    """
     require_columns(list(table.columns), ["split", "weighting", *groups, *columns], where="table")
     present = list(dict.fromkeys(table["split"]))
     if split is None and present:

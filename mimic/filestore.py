@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+
+from mimic.wholefile import write_whole
 
 __all__ = ["FileStore"]
 
@@ -62,7 +63,7 @@ class FileStore:
         if known is not None and known.stat().st_size == len(raw):
             os.utime(known)  # it is wanted again from now on
         else:
-            self._write(raw, self.folder / address[:2] / f"{address}{suffix}")
+            write_whole(self.folder / address[:2] / f"{address}{suffix}", raw)
         return address
 
     def find(self, address: str) -> Path | None:
@@ -115,15 +116,3 @@ class FileStore:
             os.replace(path, target)
             moved.append(target)
         return moved
-
-    def _write(self, raw: bytes, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(raw)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
