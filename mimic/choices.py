@@ -299,9 +299,7 @@ def _stay_is_choice(pieces: Factored, keep_row: np.ndarray) -> np.ndarray:
     """Whether the origin is among the choices that are kept: (decision,), bool."""
     if not pieces.n_decisions:
         return np.zeros(0, dtype=bool)
-    origin = np.repeat(pieces.table.origin, np.diff(pieces.table.offsets))
-    stay = (pieces.table.cell == origin)[pieces.table_row]
-    return np.logical_or.reduceat(stay & keep_row, pieces.offsets[:-1])
+    return np.logical_or.reduceat(pieces.is_stay() & keep_row, pieces.offsets[:-1])
 
 
 def _explain(decisions: pd.DataFrame, lost: np.ndarray, why: Sequence[str]) -> Ledger:

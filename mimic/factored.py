@@ -114,6 +114,10 @@ class Factored:
         """The cell of every choice row of the decisions [first, last): (row,), int64."""
         return self.table.cell[self.table_row[self._span(first, last)]]
 
+    def is_stay(self) -> np.ndarray:
+        """Whether each choice row is the origin of its decision: (row,), bool."""
+        return self._table_stay.take(self.table_row)
+
     def rows(self, first: int = 0, last: int | None = None) -> Rows:
         """What features are computed from, of the decisions [first, last)."""
         return _PieceRows(self, first, self.n_decisions if last is None else last)

@@ -16,6 +16,9 @@ __all__ = ["DESTINATION", "Absent", "JudgeAll", "Rules", "Verdict", "judge", "ju
 DESTINATION = "destination"
 
 
+_MOST_REASONS = 250  # codes are of 8 bits
+
+
 @dataclass(frozen=True)
 class Rules:
     """What makes a row no choice and a decision a lost one.
@@ -50,7 +53,13 @@ class Rules:
             why.append(f"selected cell beyond max_distance_km ({max_distance_km:g} km)")
             why += [f"selected cell: {reason.replace(' at the choice', '')}" for reason in reasons]
         why += [f"origin cell: no {name}" for name in at_origin]
-        return Rules(tuple(sources), tuple(at_origin), domain, tuple(reasons), (*why, "no choice or only one left"))
+        why.append("no choice or only one left")
+        if len(why) > _MOST_REASONS:
+            raise ValueError(
+                f"{len(sources)} covariates give {len(why)} reasons to lose a decision; at most {_MOST_REASONS} can be "
+                "told apart. Build a cube of fewer covariates, or choice sets of some at a time."
+            )
+        return Rules(tuple(sources), tuple(at_origin), domain, tuple(reasons), tuple(why))
 
 
 @dataclass(frozen=True, eq=False)

@@ -286,3 +286,12 @@ def test_previous_heading_is_known_where_the_decision_before_was_dropped(home: i
     decisions, _ = make_decisions(walk([home, far, home]), resolution=4)
     choice_sets, _ = build_choices(decisions.iloc[[1]], max_distance_km=600.0, features=[FeatureSpec("turn_cos")])
     assert choice_sets.features["turn_cos"][choice_sets.selected] == pytest.approx([-1.0], abs=1e-6)  # back home
+
+
+def test_more_covariates_than_reasons_can_be_told_apart_are_refused() -> None:
+    from mimic.verdicts import Rules
+
+    names = [f"c{k}" for k in range(300)]
+    with pytest.raises(ValueError, match="300 covariates give 302 reasons to lose a decision; at most 250"):
+        Rules.of(names, [], None, selects=True, max_distance_km=100)
+    assert len(Rules.of(names[:200], [], None, selects=True, max_distance_km=100).why) == 202
