@@ -10,11 +10,12 @@ import pandas as pd
 
 from mimic.choices import DESTINATION, Source
 from mimic.expressions import parse
-from mimic.factored import Factored, OnCells, blocks, factor
+from mimic.factored import Factored, OnCells, factor
 from mimic.features import FeatureSpec, origin_covariates
 from mimic.hexgrid import parents, resolution_of
 from mimic.joins import JoinedField
 from mimic.schema import INDIVIDUAL, ORIGIN, TIME, require_columns
+from mimic.spans import blocks
 from mimic.verdicts import Rules, judge
 
 __all__ = ["ALL", "NONE", "Coverage", "assess_coverage"]

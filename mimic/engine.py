@@ -13,7 +13,8 @@ import tensorflow as tf
 from mimic.core import core_network, log_odds_of
 from mimic.options import TrainingOptions, build_optimizer, learning_rates
 from mimic.rows import LossRows
-from mimic.streams import RowStream, ahead, segments
+from mimic.spans import segments
+from mimic.streams import RowStream, ahead
 
 __all__ = ["Minibatches", "Trainer", "first_bad_batch", "make_minibatches"]
 

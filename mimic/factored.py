@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,12 @@ from mimic.choice_rows import Rows
 from mimic.hexgrid import NeighborTable, neighbor_table
 from mimic.joins import JoinedField
 from mimic.schema import ORIGIN, TIME
+from mimic.spans import segments
 
 if TYPE_CHECKING:
     from mimic.memory import History
 
-__all__ = ["Factored", "OnCells", "blocks", "factor"]
-
-BLOCK_DECISIONS = 32_768
-"""Decisions whose rows are gathered at once: about 700,000 rows at resolution 4 and 100 km."""
+__all__ = ["Factored", "OnCells", "factor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +183,7 @@ class Factored:
         """Some decisions, counted from 0, in the order given, and their rows here, (row,)."""
         counts = np.diff(self.offsets)[decisions]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = np.repeat(self.offsets[:-1][decisions] - offsets[:-1], counts) + np.arange(offsets[-1])
+        rows = segments(self.offsets[:-1][decisions], counts)
         picked = replace(
             self,
             decisions=self.decisions.iloc[decisions].reset_index(drop=True),
@@ -363,8 +361,3 @@ def factor(
     cells = np.unique(table.cell)
     times = np.unique(decisions[TIME].to_numpy(dtype="datetime64[ns]"))
     return Factored(decisions, offsets, table_row.astype(np.int32), table, cells, times, join(cells, times), history)
-
-
-def blocks(n_decisions: int, size: int = BLOCK_DECISIONS) -> Sequence[tuple[int, int]]:
-    """[first, last) of one block of decisions after another."""
-    return [(first, min(first + size, n_decisions)) for first in range(0, n_decisions, size)]

@@ -11,9 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from mimic.choice_rows import Rows
-from mimic.factored import Factored, blocks
+from mimic.factored import Factored
 from mimic.features import FeatureSpec, compute_feature, is_of_step
 from mimic.schema import Columns, FeatureInfo
+from mimic.spans import blocks
 
 __all__ = ["GatheredFeatures"]
 

@@ -12,6 +12,8 @@ import h3.api.basic_int as h3
 import h3.api.numpy_int as h3_numpy
 import numpy as np
 
+from mimic.spans import segments
+
 __all__ = [
     "EARTH_RADIUS_KM",
     "NeighborTable",
@@ -151,8 +153,7 @@ class NeighborTable:
             raise ValueError("an origin is not in the neighbor table; build the table from all origins.")
         counts = np.diff(self.offsets)[position]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-        return np.repeat(self.offsets[position], counts) + within, offsets
+        return segments(self.offsets[position], counts), offsets
 
 
 def neighbor_table(origins: np.ndarray, max_distance_km: float) -> NeighborTable:

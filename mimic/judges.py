@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mimic.factored import BLOCK_DECISIONS, Factored, blocks
+from mimic.factored import Factored
 from mimic.schema import INDIVIDUAL
+from mimic.spans import BLOCK_DECISIONS, blocks, segments
 from mimic.tasks import Failure, Setup, Workers
 from mimic.verdicts import JudgeAll, Rules, Verdict, judge, merge
 
@@ -87,7 +88,7 @@ def _in_order(pieces: Factored, rules: Rules, parts: Sequence[np.ndarray], verdi
     selected = np.zeros(pieces.n_decisions, dtype=np.int32)
     numbered: list[Verdict] = []
     for part, verdict in zip(parts, verdicts, strict=True):
-        row[pieces.pick(part)[1]] = verdict.row
+        row[segments(pieces.offsets[part], np.diff(pieces.offsets)[part])] = verdict.row
         decision[part], selected[part] = verdict.decision, verdict.selected
         absent: dict[str, Any] = {n: (part[at], cell, time) for n, (at, cell, time) in verdict.absent.items()}
         numbered.append(replace(verdict, absent=absent))

@@ -22,7 +22,8 @@ from mimic import __version__
 from mimic.network import Scaling, build_network, check_finite, fit_scaling, individual_numbers
 from mimic.probability import grouped_log_softmax
 from mimic.scaling import check_logarithms
-from mimic.schema import ChoiceSets, FeatureInfo
+from mimic.schema import ChoiceSets, Columns, FeatureInfo
+from mimic.spans import blocks
 
 __all__ = [
     "BLOCK_ROWS",
@@ -45,7 +46,6 @@ Combination = Literal["mean_log_odds", "mean_probability"]
 # Rows evaluated at a time: 1.5 MB for a layer of 24 units. Blocks of 262,144 rows took 3 times as long on one
 # core, lost in fetching fresh pages of memory for every layer.
 BLOCK_ROWS = 16_384
-BLOCK_DECISIONS = 32_768
 METADATA_MEMBER = "mimic.json"
 _SHARED_ID = re.compile(r'("shared_object_id": )(\d+)')
 
@@ -108,6 +108,10 @@ class LogOddsModel:
             If a feature of the model is missing in `cs`, holds NaN or infinity, or values without the logarithm by
             which the network scales it.
         """
+        if isinstance(cs.features, Columns) and self.network is not None:
+            # gathered block by block, and not a whole column of every feature
+            parts = [self.log_odds(cs.block(first, last, self.features)) for first, last in blocks(cs.n_decisions)]
+            return np.concatenate([np.zeros(0), *parts])
         check_finite(cs, self.features)
         for part in (self.metadata, *self.metadata.get("members", ())):
             check_logarithms(cs.features, {name: one["kind"] for name, one in part.get("scaling", {}).items()})
@@ -141,11 +145,6 @@ class LogOddsModel:
                 "the network must give log-odds (row, 1), or (row, member) with combine: mean_probability in its "
                 f"metadata; it gives {shape}."
             )
-
-
-def _spans(n_decisions: int) -> list[tuple[int, int]]:
-    """[first, last) of blocks of decisions whose features are gathered at once."""
-    return [(first, min(first + BLOCK_DECISIONS, n_decisions)) for first in range(0, n_decisions, BLOCK_DECISIONS)]
 
 
 def zero_model() -> LogOddsModel:

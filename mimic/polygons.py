@@ -12,7 +12,7 @@ from mimic.hexgrid import centroids, check_cells
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["inside"]
+__all__ = ["in_degrees", "inside"]
 
 
 def inside(source: str | Path | Any, cells: np.ndarray, *, layer: str | None = None) -> np.ndarray:
@@ -65,6 +65,22 @@ def inside(source: str | Path | Any, cells: np.ndarray, *, layer: str | None = N
     return hit[inverse]
 
 
+def in_degrees(series: geopandas.GeoSeries, name: str) -> np.ndarray:
+    """Shapes in longitude and latitude, projected where they are not: (shape,), objects of shapely.
+
+    Raises ValueError where coordinates without a projection are no degrees; `name` is what the message calls them.
+    """
+    if series.crs is not None and not series.crs.equals("EPSG:4326", ignore_axis_order=True):
+        series = series.to_crs("EPSG:4326")
+    west, south, east, north = series.total_bounds
+    if not (west >= -540 and east <= 540 and south >= -90.01 and north <= 90.01):
+        raise ValueError(
+            f"{name}: expected degrees; got x {west:g} to {east:g}, y {south:g} to {north:g}. "
+            "Write the projection to the file, or set_crs() on the GeoDataFrame."
+        )
+    return np.asarray(series.to_numpy())
+
+
 def _polygons(source: Any, layer: str | None) -> np.ndarray:
     """The polygons in degrees, valid, as an array of shapely geometries."""
     import geopandas
@@ -82,15 +98,7 @@ def _polygons(source: Any, layer: str | None) -> np.ndarray:
     kinds = sorted(set(series.geom_type))
     if not kinds or not set(kinds) <= {"Polygon", "MultiPolygon"}:
         raise ValueError(f"{where}: expected polygons; got {', '.join(kinds) or 'no geometries'}.")
-    if series.crs is not None and not series.crs.equals("EPSG:4326", ignore_axis_order=True):
-        series = series.to_crs("EPSG:4326")
-    west, south, east, north = series.total_bounds
-    if not (west >= -540 and east <= 540 and south >= -90.01 and north <= 90.01):
-        raise ValueError(
-            f"{where}: expected degrees; got x {west:g} to {east:g}, y {south:g} to {north:g}. "
-            "Write the projection to the file, or set_crs() on the GeoDataFrame."
-        )
-    return np.asarray(shapely.make_valid(series.to_numpy()))
+    return np.asarray(shapely.make_valid(in_degrees(series, where)))
 
 
 def _read(path: Path, layer: str | None) -> geopandas.GeoDataFrame:

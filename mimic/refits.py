@@ -10,6 +10,7 @@ import numpy as np
 from mimic.bootstrap import interval_of_draws, resample_counts
 from mimic.points import Model
 from mimic.schema import INDIVIDUAL, ChoiceSets
+from mimic.spans import segments
 
 __all__ = ["Drawn", "Refits", "bootstrap_fits", "curve_interval", "resample_individuals", "several_models"]
 
@@ -142,7 +143,7 @@ def resample_individuals(cs: ChoiceSets, counts: Sequence[int] | np.ndarray) -> 
     taken = np.concatenate(copies)  # (decision,), of the original decisions
     sizes = cs.n_choices[taken]
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    rows = np.repeat(cs.offsets[taken] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    rows = segments(cs.offsets[taken], sizes)
     number = np.repeat(np.arange(1, len(copies) + 1), [len(c) for c in copies])
     decisions = cs.decisions.iloc[taken]
     end = ")"

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from mimic.spans import segments
+
 __all__ = [
     "BURST",
     "CHOICE",
@@ -321,7 +323,7 @@ class ChoiceSets:
         counts = self.n_choices[decisions]
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         starts = self.offsets[:-1][decisions]
-        rows = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
+        rows = segments(starts, counts)
         if isinstance(self.features, Columns):
             features = self.features.pick(decisions, names)
         else:

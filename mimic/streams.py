@@ -15,13 +15,12 @@ from mimic.model import BLOCK_ROWS
 from mimic.network import Scaling
 from mimic.rows import row_order
 from mimic.schema import ChoiceSets, Columns
+from mimic.spans import blocks, segments
 
-__all__ = ["HELD_BYTES", "RowStream", "ahead", "is_too_large", "segments"]
+__all__ = ["HELD_BYTES", "RowStream", "ahead", "is_too_large"]
 
 HELD_BYTES = 1_000_000_000
 """Rows for training are held in memory up to this size; larger ones of gathered features are streamed."""
-
-_BLOCK_DECISIONS = 32_768
 
 
 def is_too_large(cs: ChoiceSets, n_features: int) -> bool:
@@ -92,30 +91,15 @@ class RowStream:
 
     def __iter__(self) -> Iterator[Any]:
         """All rows, in blocks of the size in which a tensor of them would be evaluated."""
-        spans = [
-            np.arange(first, min(first + _BLOCK_DECISIONS, len(self.decisions)))
-            for first in range(0, len(self.decisions), _BLOCK_DECISIONS)
-        ]
+        parts = [np.arange(first, last) for first, last in blocks(len(self.decisions))]
         left = None
-        for rows in ahead(self.of_decisions, spans):
+        for rows in ahead(self.of_decisions, parts):
             rows = rows if left is None else tf.concat([left, rows], axis=0)
             whole = len(rows) // BLOCK_ROWS * BLOCK_ROWS
             yield from (rows[i : i + BLOCK_ROWS] for i in range(0, whole, BLOCK_ROWS))
             left = rows[whole:]
         if left is not None and len(left):
             yield left
-
-
-def segments(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """start, start + 1, ... of one segment after another: (sum of sizes,).
-
-    Example
-    -------
-    >>> segments(np.array([10, 3]), np.array([2, 3])).tolist()
-    [10, 11, 3, 4, 5]
-    """
-    ends = np.cumsum(sizes)
-    return np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
 
 
 def ahead(make: Any, wanted: Sequence[Any]) -> Iterator[Any]:

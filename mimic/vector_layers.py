@@ -13,6 +13,7 @@ import numpy as np
 from mimic.coastline import land_polygons
 from mimic.expressions import check_names, parse
 from mimic.hexgrid import EARTH_RADIUS_KM, centroids, check_cells
+from mimic.polygons import in_degrees
 
 if TYPE_CHECKING:
     import geopandas
@@ -199,7 +200,7 @@ def vector_layer(source: Any, *, where: str | None = None, name: str = "the laye
         source = geopandas.GeoSeries([source])
     if not isinstance(source, geopandas.GeoDataFrame | geopandas.GeoSeries):
         raise TypeError(f"expected a path, a GeoDataFrame or a shapely geometry; got {type(source).__name__}.")
-    shapes = _in_degrees(_filtered(source, where, name), name)
+    shapes = in_degrees(_filtered(source, where, name), name)
     parts = shapely.get_parts(shapes)
     while (shapely.get_type_id(parts) >= 4).any():  # collections of collections
         parts = shapely.get_parts(parts)
@@ -230,18 +231,6 @@ def _filtered(source: Any, where: str | None, name: str) -> geopandas.GeoSeries:
     if len(series) == 0:
         raise ValueError(f"{name}: expected shapes; none {'meets ' + where if where else 'is there'}.")
     return series
-
-
-def _in_degrees(series: geopandas.GeoSeries, name: str) -> np.ndarray:
-    if series.crs is not None and not series.crs.equals("EPSG:4326", ignore_axis_order=True):
-        series = series.to_crs("EPSG:4326")
-    west, south, east, north = series.total_bounds
-    if not (west >= -540 and east <= 540 and south >= -90.01 and north <= 90.01):
-        raise ValueError(
-            f"{name}: expected degrees; got x {west:g} to {east:g}, y {south:g} to {north:g}. "
-            "Write the projection to the file, or set_crs() on the GeoDataFrame."
-        )
-    return np.asarray(series.to_numpy())
 
 
 def _layer(polygons: np.ndarray, others: np.ndarray, name: str) -> VectorLayer:

@@ -9,7 +9,8 @@ import numpy as np
 
 from mimic.choice_rows import Rows
 from mimic.expressions import check_names, parse
-from mimic.factored import Factored, blocks
+from mimic.factored import Factored
+from mimic.spans import blocks
 
 __all__ = ["DESTINATION", "Absent", "JudgeAll", "Rules", "Verdict", "judge", "judge_here", "merge"]
 
@@ -31,6 +32,8 @@ class Rules:
         Covariates without which, in its origin, a decision is lost.
     domain
         Expression that says which cells are allowed, or None.
+    selects
+        Whether selections are known.
     reasons, why
         In words: a row has the code of its reason, from 1; a decision that of its why, from 1.
     """
@@ -38,6 +41,7 @@ class Rules:
     sources: tuple[str, ...]
     at_origin: tuple[str, ...]
     domain: str | None
+    selects: bool
     reasons: tuple[str, ...]
     why: tuple[str, ...]
 
@@ -45,7 +49,7 @@ class Rules:
     def of(
         sources: Sequence[str], at_origin: Sequence[str], domain: str | None, *, selects: bool, max_distance_km: float
     ) -> Rules:
-        """The rules and their words; `selects` is whether selections are known."""
+        """The rules and their words."""
         reasons = [f"no {name} at the choice" for name in sources]
         reasons += [f"outside the domain ({domain})"] if domain is not None else []
         why: list[str] = []
@@ -59,7 +63,7 @@ class Rules:
                 f"{len(sources)} covariates give {len(why)} reasons to lose a decision; at most {_MOST_REASONS} can be "
                 "told apart. Build a cube of fewer covariates, or choice sets of some at a time."
             )
-        return Rules(tuple(sources), tuple(at_origin), domain, tuple(reasons), tuple(why))
+        return Rules(tuple(sources), tuple(at_origin), domain, selects, tuple(reasons), tuple(why))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +197,7 @@ def _lost(pieces: Factored, rules: Rules, row: np.ndarray, selected: np.ndarray,
         number += 1
         code[(code == 0) & where] = number
 
-    if len(rules.why) > 1 + len(rules.at_origin):  # selections are known
+    if rules.selects:
         mark(selected < 0)
         fate = row[starts + np.maximum(selected, 0)] if len(row) else code
         for reason in range(1, len(rules.reasons) + 1):

@@ -18,6 +18,7 @@ MIMIC = Path(__file__).resolve().parents[1] / "mimic"
 # A new module needs a line here, in the commit that brings it.
 LAYERS: dict[str, float] = {
     "__init__": -1,
+    "spans": -0.5,
     "schema": 0,
     "ledger": 0.5,
     "textable": 0.5,

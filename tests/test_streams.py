@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from test_judges import build, decisions  # noqa: F401
 
-from mimic import engine, model, streams
+from mimic import engine, model, spans, streams
 from mimic.augmentation import Augmentation
 from mimic.inputs import network_inputs
 from mimic.network import fit_scaling
@@ -34,7 +34,7 @@ def both(decisions: pd.DataFrame) -> tuple[ChoiceSets, ChoiceSets]:  # noqa: F81
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of a stream so small that there are several."""
     monkeypatch.setattr(streams, "HELD_BYTES", 0)
-    monkeypatch.setattr(streams, "_BLOCK_DECISIONS", 70)
+    monkeypatch.setattr(streams, "blocks", lambda n: spans.blocks(n, 70))
     monkeypatch.setattr(engine, "PART_DECISIONS", 90)
 
 
@@ -174,5 +174,13 @@ def test_predictions_of_gathered_features_are_those_of_held_ones(
 ) -> None:
     lazy, held = both
     fitted = train(held, None, FEATURES, TrainingOptions(epochs=1, units=(8,))).model
-    monkeypatch.setattr(model, "BLOCK_DECISIONS", 100)
+    gathered: list[int] = []
+
+    def small_blocks(n_decisions: int) -> list[tuple[int, int]]:
+        found = spans.blocks(n_decisions, 100)
+        gathered.append(len(found))
+        return found
+
+    monkeypatch.setattr(model, "blocks", small_blocks)
     np.testing.assert_allclose(fitted.log_odds(lazy), fitted.log_odds(held), rtol=0, atol=1e-5)
+    assert gathered == [-(-lazy.n_decisions // 100)]  # block by block, and only where features are gathered
