@@ -25,6 +25,7 @@ from mimic.predict_cli import predict_command
 from mimic.random_steps_cli import random_steps_command
 from mimic.registry_cli import runs_app
 from mimic.tensorflow_start import start_tensorflow
+from mimic.whitepaper_cli import whitepaper_command
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -261,6 +262,7 @@ app.command("compare")(compare_command)
 app.command("chain")(chain_command)
 app.command("calibration")(calibration_command)
 app.command("predict")(predict_command)
+app.command("whitepaper")(whitepaper_command)
 app.command("crossval")(crossval_command)
 app.command("clogit")(clogit_command)
 synthetic_app.command("power")(power_command)

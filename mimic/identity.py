@@ -18,7 +18,7 @@ import pandas as pd
 from mimic import __version__
 from mimic.schema import DECISION, INDIVIDUAL, SPLIT, ChoiceSets, FeatureInfo, require_columns
 
-__all__ = ["canonical_json", "choices_id", "code_version", "content_id", "run_id"]
+__all__ = ["canonical_json", "choices_id", "code_version", "content_id", "run_id", "table_id"]
 
 _LENGTH = 16
 # Trainings start here; what these import decides with them.
@@ -105,6 +105,27 @@ def choices_id(cs: ChoiceSets, features: Sequence[str], *, context: Sequence[str
         _add(digest, f"decisions.{name}", cs.decisions[name])
     for name in sorted(set(features)):
         _add(digest, f"features.{name}.{cs.info.get(name, FeatureInfo('choice')).role}", cs.features[name])
+    return digest.hexdigest()[:_LENGTH]
+
+
+def table_id(table: pd.DataFrame) -> str:
+    """The id of a table: of its columns in their order, their names, kinds and values; not of its index.
+
+    Missing equals missing; the same numbers as int and as float are two tables.
+
+    Example
+    -------
+    >>> table_id(pd.DataFrame({"a": [1, 2]})) == table_id(pd.DataFrame({"a": [1, 2]}, index=[5, 6]))
+    True
+    >>> table_id(pd.DataFrame({"a": [1, 2]})) == table_id(pd.DataFrame({"a": [1.0, 2.0]}))
+    False
+    """
+    digest = hashlib.sha256()
+    for number, name in enumerate(table):
+        values = table.iloc[:, number]
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
+            values = values.where(values.notna(), np.nan)  # NaN has many bit patterns, and files keep one
+        _add(digest, f"{number}.{name}", values)
     return digest.hexdigest()[:_LENGTH]
 
 

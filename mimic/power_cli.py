@@ -49,6 +49,9 @@ def power_command(
     power: Annotated[float, typer.Option(help="The power wanted of a study.")] = 0.8,
     alpha: Annotated[float, typer.Option(help="Level of the two-sided test.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated studies.")] = 0,
+    record: Annotated[
+        str | None, typer.Option(help="Record the table in this registry, for the papers made from it.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
     ] = False,
@@ -72,6 +75,11 @@ def power_command(
             progress=progress,
         )
     needed = animals_needed(table, power=power)
+    if record is not None:
+        from mimic.registry import Registry
+        from mimic.subjects import record_power
+
+        record_power(table, Registry(record))
     result = {"effect": effect, "seed": seed, "power": table.to_dict("records"), "needed": needed.to_dict("records")}
     answer(result, as_json, lambda: format_power(table, needed))
 

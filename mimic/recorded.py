@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mimic.assessment import assess
@@ -16,7 +17,7 @@ from mimic.identity import choices_id, code_version
 from mimic.registry import Registry
 from mimic.schema import ChoiceSets
 
-__all__ = ["TABLES", "assess_once", "record_figures"]
+__all__ = ["TABLES", "assess_once", "find_tables", "record_figures"]
 
 TABLES = ("evaluation", "shares", "differences", "chain", "bins")
 """The tables of an experiment that the registry keeps."""
@@ -32,16 +33,9 @@ def assess_once(
     What decides about them is in their key: the data, each model's log-odds, the groups and the code.
     """
     opened = Registry(registry)
-    groups_in_order = {name: _in_order(groups) for name, groups in configuration.groups.model_dump().items()}
     key: dict[str, Any] = {
         "data": choices_id(choice_sets, list(choice_sets.features), context=list(map(str, choice_sets.decisions))),
-        # Lists, because the order of models and groups is that of the tables.
-        "models": [
-            [name, fit.runs.get(name, []), hashlib.sha256(log_odds.tobytes()).hexdigest()]
-            for name, log_odds in fit.log_odds.items()
-        ],
-        "groups": groups_in_order,
-        "bins": None if configuration.bins is None else [list(configuration.bins.edges), configuration.bins.unit],
+        **_models_and_groups(configuration, fit.runs, fit.log_odds),
         "code": code_version(roots=_EVALUATION),
     }
     runs = list(dict.fromkeys(run for ids in fit.runs.values() for run in ids))
@@ -55,9 +49,55 @@ def assess_once(
     return tables
 
 
+def find_tables(
+    registry: Registry,
+    runs: Mapping[str, Sequence[str]],
+    log_odds: Mapping[str, np.ndarray],
+    configuration: Configuration,
+) -> dict[str, pd.DataFrame] | None:
+    """The tables recorded for models with these runs, log-odds and groups, whatever code computed them; the newest.
+
+    Parameters
+    ----------
+    runs
+        Model -> ids of the runs behind it.
+
+    Returns
+    -------
+    The tables `TABLES` by name; None where one of them is not there.
+    """
+    wanted = _models_and_groups(configuration, runs, log_odds)
+    keys = [
+        key for key in registry.evaluations()["key"] if all(key.get(name) == value for name, value in wanted.items())
+    ]
+    for key in reversed([key for key in keys if key.get("table") == TABLES[0]]):
+        found = {name: registry.find_evaluation({**key, "table": name}) for name in TABLES}
+        known = {name: table for name, table in found.items() if table is not None}
+        if len(known) == len(TABLES):
+            return known
+    return None
+
+
+def _models_and_groups(
+    configuration: Configuration, runs: Mapping[str, Sequence[str]], log_odds: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """What of the key of an evaluation says whose it is."""
+    return {
+        # Lists, because the order of models and groups is that of the tables.
+        "models": [
+            [name, list(runs.get(name, [])), hashlib.sha256(values.tobytes()).hexdigest()]
+            for name, values in log_odds.items()
+        ],
+        "groups": {name: _in_order(groups) for name, groups in configuration.groups.model_dump().items()},
+        "bins": None if configuration.bins is None else [list(configuration.bins.edges), configuration.bins.unit],
+    }
+
+
 def _in_order(value: Any) -> Any:
-    """Mappings as lists of pairs: the order of groups and stages is that of the tables."""
-    return [[key, _in_order(one)] for key, one in value.items()] if isinstance(value, dict) else value
+    """Mappings as lists of pairs, tuples as lists: the order of groups is that of the tables, and JSON gives it back."""
+    if isinstance(value, dict):
+        return [[key, _in_order(one)] for key, one in value.items()]
+    return [_in_order(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def record_figures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -389,6 +390,20 @@ class Registry:
         table = _read_json(table, "annotations", "runs")
         return table.assign(notes=pd.Series([notes.get(i, "") for i in table["id"]], dtype="str"))
 
+    def figure_file(self, identity: str) -> str:
+        """The address of the file of a figure, by the whole id of the figure; KeyError if there is none."""
+        with self._database.reading() as connection:
+            address = connection.scalar(sa.select(FIGURES.c.file).where(FIGURES.c.id == identity))
+        if address is None:
+            raise KeyError(identity)
+        return str(address)
+
+    def delete_figures(self, ids: Sequence[str]) -> None:
+        """Delete the records of figures. `archive` then moves their files."""
+        with self._database.writing() as connection:
+            for part in parts_of(ids):
+                connection.execute(FIGURES.delete().where(FIGURES.c.id.in_(part)))
+
     def annotate(self, identity: str, text: str) -> str:
         """Add a note to a run, a figure or an experiment (the beginning of its id will do), and get its whole id."""
         if not text.strip():
@@ -407,6 +422,14 @@ class Registry:
     def file(self, address: str) -> Path:
         """The stored file at an address; FileNotFoundError if it is gone."""
         return self._store().path(address)
+
+    def file_trouble(self, address: str) -> str:
+        """What is wrong with a stored file: that it is gone, or that its content is another; "" if nothing is."""
+        try:
+            path = self.file(address)
+        except FileNotFoundError:
+            return "is missing: its file is no more in the store"
+        return "" if hashlib.sha256(path.read_bytes()).hexdigest() == address else "was altered: its file is another"
 
     def archive(self) -> ArchiveReport:
         """Move files whose record is gone into the folder `archive`, and tell which records have lost their file.
