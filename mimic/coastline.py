@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import as_file, files
@@ -40,8 +41,8 @@ SMALLEST_SIDE_DEGREES = 0.01
 FLATTEST, TALLEST = 0.45, 1.4
 
 
-def unwrap(longitude: np.ndarray, center: float) -> np.ndarray:
-    """Longitudes within half a turn of a center: any shape, degrees, in [center - 180, center + 180).
+def unwrap(longitude: np.ndarray, center: float | np.ndarray) -> np.ndarray:
+    """Longitudes within half a turn of a center (or each of its own): any shape, degrees, in [center - 180, center + 180).
 
     Example
     -------
@@ -107,6 +108,49 @@ class MapView:
         radius = (90.0 - side * latitude) * KM_PER_DEGREE
         angle = np.radians(np.asarray(longitude, dtype=np.float64) - self.center_longitude)
         return radius * np.sin(angle), -side * radius * np.cos(angle)
+
+    def outlines(self, corners: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Shapes on paper, each in one piece at the date line and at a pole.
+
+        Parameters
+        ----------
+        corners
+            One array (corner, 2) a shape: longitude, latitude, degrees. No shape is wider than half a turn, but for
+            those that hold a pole.
+
+        Returns
+        -------
+        One array (corner, 2) a shape: x and y, see `project`.
+
+        Example
+        -------
+        >>> view = view_of(np.array([0.0, 20.0]), np.array([-5.0, 5.0]))
+        >>> view.outlines([np.array([[179.0, 0.0], [-179.0, 0.0], [-179.0, 1.0]])])[0].tolist()
+        [[179.0, 0.0], [181.0, 0.0], [181.0, 1.0]]
+        """
+        if len(corners) == 0:
+            return []
+        lengths = [len(c) for c in corners]
+        starts = np.cumsum([0, *lengths[:-1]])
+        x, y = self.project(*np.concatenate(corners).T)
+        if self.is_polar:
+            return np.split(np.column_stack([x, y]), starts[1:])
+        steps = unwrap(np.concatenate([x[1:], x[:1]]) - x, 0.0)
+        ends = starts + lengths - 1
+        steps[ends] = unwrap(x[starts] - x[ends], 0.0)
+        turns = np.abs(np.add.reduceat(steps, starts)) > 180.0  # around a pole, not beside it
+        shapes = np.split(np.column_stack([unwrap(x, np.repeat(x[starts], lengths)), y]), starts[1:])
+        for k in np.flatnonzero(turns):
+            shapes[k] = self._cap(shapes[k])
+        return shapes
+
+    def _cap(self, shape: np.ndarray) -> np.ndarray:
+        """A shape around a pole as the strip of paper from its edge to the pole: (corner, 2) -> (corner, 2)."""
+        west, east = self.center_longitude - 180.0, self.center_longitude + 180.0
+        x, y = unwrap(shape[:, 0], self.center_longitude), shape[:, 1]
+        edge, pole = np.interp(west, x, y, period=360.0), np.copysign(90.0, y.mean())
+        ring = np.column_stack([x, y])[np.argsort(x)]
+        return np.vstack([[west, edge], ring, [east, edge], [east, pole], [west, pole]])
 
 
 def view_of(longitude: np.ndarray, latitude: np.ndarray, *, margin: float = 0.06) -> MapView:

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mimic.figures import COLORS, WIDTH_CM, legend_below, new_figure, style
+from mimic.figures import COLORS, WIDTH_CM, labels_apart, legend_below, new_figure, root_figure, style
 from mimic.schema import require_columns
 
 __all__ = ["draw_contrast_curve", "draw_contrast_spread"]
@@ -95,7 +95,7 @@ def draw_contrast_spread(table: pd.DataFrame, ax: Axes | None = None, *, width_c
     look: dict[str, Any] = {"color": COLORS[1], "marker": "o", "markersize": 4, "linestyle": "none"}
     ax.plot(drawn["batch_decisions"], drawn["error_drawn"], label="of batches drawn", **look)
     ax.set(xscale="log", yscale="log", xlabel="decisions in a batch", ylabel="error of the probability to stay")
-    ax.set_xticks(rows["batch_decisions"], [f"{n:,}" for n in rows["batch_decisions"]])
+    ax.set_xticks(rows["batch_decisions"], _sizes(ax, rows["batch_decisions"].to_numpy(dtype=float)))
     low, high = ax.get_ylim()
     if high < 4 * low:  # of one batch, or of batches with about the same error
         low, high = np.sqrt(low * high) * np.array([0.5, 2.0])
@@ -109,3 +109,12 @@ def draw_contrast_spread(table: pd.DataFrame, ax: Axes | None = None, *, width_c
     legend_below(ax, handles, gap_pt=32)
     sns.despine(ax=ax)
     return ax
+
+
+def _sizes(ax: Axes, batch_decisions: np.ndarray) -> list[str]:
+    """The sizes of batches as labels of a logarithmic axis, empty where there is no room."""
+    names = [f"{n:,.0f}" for n in batch_decisions]
+    logs = np.log(batch_decisions)
+    width_pt = 0.85 * ax.get_position(original=True).width * root_figure(ax).get_figwidth() * 72
+    kept = labels_apart(width_pt * (logs - logs[0]) / max(float(np.ptp(logs)), 1e-9), names)
+    return [name if k in kept else "" for k, name in enumerate(names)]

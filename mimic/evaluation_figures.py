@@ -18,11 +18,15 @@ from mimic.figures import (
     MARKERS,
     NULL_COLOR,
     WIDTH_CM,
+    grow_by_legend,
+    labels_apart,
     legend_below,
     model_colors,
     new_figure,
+    root_figure,
     set_wrapped_title,
     style,
+    wrap_labels,
 )
 from mimic.schema import VALIDATION, require_columns
 
@@ -134,8 +138,7 @@ def draw_reliability(
     columns = ["model", "predicted", "observed", "observed_low", "observed_high"]
     rows = rows_of(reliability, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
     models, colors = _models(rows, colors)
-    if ax is None:
-        ax = new_figure(width_cm, 1.2 * width_cm, layout="compressed").subplots()
+    is_new, ax = ax is None, ax or new_figure(width_cm, 1.2 * width_cm, layout="compressed").subplots()
     highest = float(rows[["predicted", "observed", "observed_high"]].max().max())
     top = min(1.0, 1.1 * highest)
     ax.plot([0, top], [0, top], color=_EXPECTED_COLOR, linewidth=0.8, zorder=1, label="_calibrated")
@@ -145,7 +148,7 @@ def draw_reliability(
         x, y = table["predicted"].to_numpy(float), table["observed"].to_numpy(float)
         ax.plot(x, y, marker=MARKERS[m % len(MARKERS)], markersize=3.5, linewidth=0.9, label=model, **look)
         _draw_intervals(ax, x, table, 1.0, colors[model])
-    ticks = [0.0, *(t for t in _TICKS if 0.01 * top <= t <= top)]
+    ticks = _root_ticks(ax, top)
     root = (lambda p: np.sqrt(np.maximum(p, 0.0)), np.square)
     ax.set_xscale("function", functions=root)
     ax.set_yscale("function", functions=root)
@@ -157,7 +160,10 @@ def draw_reliability(
     ax.set_xlabel("predicted probability, %")
     ax.set_ylabel("observed share, %")
     sns.despine(ax=ax)
-    return _finish(ax, rows, [*_model_handles(models, colors), _calibrated()])
+    _finish(ax, rows, [*_model_handles(models, colors), _calibrated()])
+    if is_new:
+        grow_by_legend(ax)
+    return ax
 
 
 @style()
@@ -184,8 +190,7 @@ def draw_rank_histogram(
     columns = ["model", "rank_low", "rank_high", "observed", "observed_low", "observed_high", "expected"]
     rows = rows_of(histogram, columns, split, weighting, choice_group=choice_group, behavior_group=behavior_group)
     models, colors = _models(rows, colors)
-    if ax is None:
-        ax = new_figure(width_cm, 0.7 * width_cm).subplots()
+    is_new, ax = ax is None, ax or new_figure(width_cm, max(6.5, 0.7 * width_cm)).subplots()
     ax.axhline(100 * float(rows["expected"].iloc[0]), color=_EXPECTED_COLOR, linewidth=0.8, zorder=1)
     for m, model in enumerate(models):
         table = rows[rows["model"].astype(str) == model].sort_values("rank_low")
@@ -199,7 +204,10 @@ def draw_rank_histogram(
     ax.set_xlabel("rank of the selected choice\n(probability of all that are more probable)")
     ax.set_ylabel("decisions, %")
     sns.despine(ax=ax)
-    return _finish(ax, rows, [*_model_handles(models, colors), _calibrated()])
+    _finish(ax, rows, [*_model_handles(models, colors), _calibrated()])
+    if is_new:
+        grow_by_legend(ax)
+    return ax
 
 
 @style()
@@ -351,6 +359,16 @@ def _finish(ax: Axes, rows: pd.DataFrame, handles: Sequence[Artist], *, about: s
     choices = f"choices: {row['choice_group']}" if row.get("choice_group", "all") != "all" else ""
     behavior = row["behavior_group"] if row["behavior_group"] != "all" else ""
     parts = [str(part) for part in (row["split"], choices, behavior) if part]
+    wrap_labels(ax)
     set_wrapped_title(ax, (f"{about}: " if about else "") + ", ".join(parts))
-    legend_below(ax, handles, gap_pt=32 + 10 * ax.get_xlabel().count("\n"))
+    legend_below(ax, handles, gap_pt=32)
     return ax
+
+
+def _root_ticks(ax: Axes, top: float) -> list[float]:
+    """Round probabilities up to the highest, whose percents can be written beside each other on an axis of roots."""
+    width_pt = 0.9 * ax.get_position(original=True).width * root_figure(ax).get_figwidth() * 72
+    ticks = [t for t in _TICKS if 0.01 * top <= t <= top][::-1]  # the highest are kept first
+    labels = [*(f"{100 * t:g}" for t in ticks), "0"]
+    kept = labels_apart([-width_pt * np.sqrt(t / top) for t in ticks] + [0.0], labels)
+    return [0.0, *(ticks[k] for k in kept if k < len(ticks))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -21,15 +22,19 @@ from mimic.figures import (
     MARKERS,
     MAX_LEGEND,
     WIDTH_CM,
+    grow_by_legend,
     legend_below,
+    legend_outside,
     model_colors,
     new_figure,
     root_figure,
     set_wrapped_title,
     style,
+    wrap_labels,
+    wrapped,
 )
 from mimic.importance import ACROSS
-from mimic.maps import DIFFERENCES, draw_choice_set, draw_difference_map
+from mimic.maps import DIFFERENCES, color_bar, draw_choice_set, draw_difference_map
 from mimic.responses import CURVE_COLUMNS
 from mimic.schema import INDIVIDUAL, ORIGIN, require_columns
 from mimic.surfaces import SURFACE_COLUMNS
@@ -48,7 +53,10 @@ _KINDS = {
     "accumulated": "accumulated local effects",
     "log_rss": "log-RSS",
 }
+_DASHES: tuple[Any, ...] = ("-", (0, (3.2, 1.4)), ":", (0, (5, 1.2, 1, 1.2)))
+_HATCHES = ("", "////", "....", "xxxx", "----", "||||", "\\\\\\\\", "oo", "++++", "**", "//..", "--..")
 _FEW_VALUES = 5
+_SMALLEST_MAP_CM = 4.0
 _MOST_LABELS = 40
 _LONG_LABEL = 56  # characters that an axis label has room for
 _ZERO: dict[str, Any] = {"color": "0.55", "linewidth": 0.6, "zorder": 0.5}
@@ -84,8 +92,7 @@ def draw_response(
     features = table["feature"].unique()
     if len(features) != 1:
         raise ValueError(f"expected the curves of one feature; got {', '.join(map(str, features)) or 'none'}.")
-    n_lines = table["model"].nunique() if "model" in table else 1
-    ax = ax or new_figure(width_cm, 7.5 + 0.4 * max(0, n_lines - 4)).subplots()
+    is_new, ax = ax is None, ax or new_figure(width_cm, 7.5).subplots()
     keys = ["model", "kind"] if "model" in table else ["kind"]
     curves = {tuple(map(str, np.atleast_1d(np.array(k, dtype=object)))): c for k, c in table.groupby(keys, sort=False)}
     names = list(dict.fromkeys(key[0] for key in curves))
@@ -94,9 +101,11 @@ def draw_response(
     handles: list[Artist] = []
     for key, curve in curves.items():
         label = ", ".join(_KINDS.get(part, part) for part in (key if len(kinds) > 1 or len(key) == 1 else key[:1]))
-        dashes: Any = "-" if len(key) == 1 else ("-", (0, (3.2, 1.4)), ":")[kinds.index(key[-1])]
-        _draw_curve(ax, curve, palette[key[0]], dashes)
-        handles.append(Line2D([], [], color=palette[key[0]], linestyle=dashes, label=label))
+        look: dict[str, Any] = {"color": palette[key[0]], "linestyle": _DASHES[kinds.index(key[-1]) % len(_DASHES)]}
+        if len(keys) > 1 and len(names) > 1:  # colors alone are not told apart in gray
+            look |= {"marker": MARKERS[names.index(key[0]) % len(MARKERS)], "markersize": 4}
+        _draw_curve(ax, curve, look, names.index(key[0]) / len(names))
+        handles.append(Line2D([], [], label=label, **look))
     ax.axhline(0.0, **_ZERO)
     if rug is not None:
         _draw_rug(ax, rug, table["value"].to_numpy())
@@ -108,7 +117,10 @@ def draw_response(
     intervals = [i for i in table["interval"].unique() if i]
     if intervals:
         handles.append(Patch(color="0.75", label=f"interval over: {', '.join(intervals)}"))
+    wrap_labels(ax)
     legend_below(ax, handles, gap_pt=32)
+    if is_new:
+        grow_by_legend(ax)
     sns.despine(ax=ax)
     return ax
 
@@ -152,6 +164,7 @@ def draw_surface(
     bar = root_figure(ax).colorbar(mesh, ax=ax, extend=beyond, aspect=30, pad=0.02)
     bar.set_label("log-odds, nats" + ("" if first["centered"] == "overall" else f", 0 on average {first['centered']}"))
     bar.outline.set_linewidth(0.6)
+    wrap_labels(ax)
     legend_below(ax, handles, gap_pt=32)
     for axis, grid in ((ax.xaxis, x), (ax.yaxis, y)):
         if len(grid) <= _FEW_VALUES:
@@ -212,6 +225,7 @@ def draw_importance(
     ax.set_ylim(len(features) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("drop in mean ln p(selected), nats")
+    wrap_labels(ax)
     handles = [
         Line2D([], [], color=palette[m], marker=MARKERS[k % len(MARKERS)], markersize=4.5, label=m)
         for k, m in enumerate(models)
@@ -266,7 +280,10 @@ def draw_exemplars(
     of_bar = [f"{v:g}" if isinstance(v, float) else str(v) for v in rows[color_by or "side"]]
     known = list(dict.fromkeys(of_bar))
     palette = (model_colors(known) if color_by else sides) | dict(colors or {})
-    ax.barh(y, rows["difference"], color=[palette[v] for v in of_bar], height=0.78, zorder=2)
+    bars = ax.barh(y, rows["difference"], color=[palette[v] for v in of_bar], height=0.78, zorder=2)
+    hatches = {v: _HATCHES[k % len(_HATCHES)] if color_by else "" for k, v in enumerate(known)}
+    for bar, v in zip(bars, of_bar, strict=True):
+        bar.set(hatch=hatches[v], edgecolor="white", linewidth=0)
     if "difference_low" in rows:
         for at, low, high in zip(y, rows["difference_low"], rows["difference_high"], strict=True):
             ax.plot([low, high], [at, at], color="0.15", linewidth=0.8, zorder=3)
@@ -284,7 +301,8 @@ def draw_exemplars(
     ax.set_xlabel(label)
     set_wrapped_title(ax, title)
     if color_by and len(known) <= MAX_LEGEND:
-        legend_below(ax, [Patch(color=palette[v], label=v) for v in known], gap_pt=32)
+        look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0}
+        legend_below(ax, [Patch(facecolor=palette[v], hatch=hatches[v], label=v, **look) for v in known], gap_pt=32)
     sns.despine(ax=ax, left=True)
     return ax
 
@@ -326,11 +344,16 @@ def draw_exemplar_decision(table: pd.DataFrame, *, title: str | None = None, wid
         raise ValueError(
             f"expected columns 'p <model>' and a choice that is the {ORIGIN}; got {', '.join(map(str, table.columns))}."
         )
-    figure = new_figure(width_cm, width_cm / len(models) * 0.95 + 2.0, layout="compressed")
+    n_columns = int(np.clip(width_cm // _SMALLEST_MAP_CM, 1, len(models)))
+    n_rows = -(-len(models) // n_columns)
+    figure = new_figure(width_cm, n_rows * (width_cm / n_columns * 0.95 + 0.6) + 2.2, layout="compressed")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for ax in panels[len(models) :]:
+        ax.remove()
     cells = table["choice"].to_numpy()
     selected = table.loc[table["is_selected"], "choice"]
     colored: list[PolyCollection] = []
-    for ax, name in zip(np.atleast_1d(figure.subplots(1, len(models))), models, strict=True):
+    for ax, name in zip(panels, models, strict=False):
         draw_choice_set(
             cells,
             table[name].to_numpy(),
@@ -338,29 +361,43 @@ def draw_exemplar_decision(table: pd.DataFrame, *, title: str | None = None, wid
             origin=int(table.loc[table["is_origin"], "choice"].iloc[0]),
             selected=int(selected.iloc[0]) if len(selected) else None,
         )
-        ax.set_title(name.removeprefix("p "))
+        pad = 14.0 if not len(ax.get_xticks()) else None  # meridians are named above a polar map
+        set_wrapped_title(ax, name.removeprefix("p "), pad=pad)
         colored += [c for c in ax.collections if isinstance(c, PolyCollection) and c.get_array() is not None]
-    lows, highs = zip(*(c.get_clim() for c in colored), strict=True)
-    for cells_of_model in colored:  # one color is one probability in all panels
-        cells_of_model.set_clim(min(lows), max(highs))
-        if cells_of_model.colorbar is not None:  # new limits bring back the usual ticks of a logarithm
-            cells_of_model.colorbar.ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-            cells_of_model.colorbar.minorticks_off()
+    _share_colors(figure, list(panels[: len(models)]), colored)
     if title is not None:
-        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+        size = float(mpl.rcParams["font.size"])
+        figure.suptitle(wrapped(title, 69 * figure.get_figwidth(), size=size), fontsize=size, x=0.01, ha="left")
     return figure
 
 
-def _draw_curve(ax: Axes, curve: pd.DataFrame, color: str, dashes: Any) -> None:
-    """A line with a band, or points with bars where there are few values."""
+def _share_colors(figure: Figure, panels: Sequence[Axes], colored: Sequence[PolyCollection]) -> None:
+    """One scale, color bar and legend for maps of one choice set: one color is one probability in all of them."""
+    lows, highs = zip(*(c.get_clim() for c in colored), strict=True)
+    handles: list[Artist] = []
+    for ax, cells in zip(panels, colored, strict=True):
+        cells.set_clim(min(lows), max(highs))
+        if cells.colorbar is not None:
+            cells.colorbar.remove()
+        legend = ax.get_legend()
+        if legend is not None:
+            handles = [h for h in legend.legend_handles if h is not None]
+            legend.remove()
+    color_bar(panels, colored[0], "probability")
+    legend_outside(figure, handles)
+
+
+def _draw_curve(ax: Axes, curve: pd.DataFrame, look: Mapping[str, Any], phase: float) -> None:
+    """A line with a band and a few markers, at places of its own, or points with bars where there are few values."""
     x, y, low, high = (curve[c].to_numpy(dtype=float) for c in ("value", "log_odds", "log_odds_low", "log_odds_high"))
     if len(x) <= _FEW_VALUES:
-        ax.plot(x, y, color=color, linestyle=dashes, linewidth=0.8, marker="o", markersize=4)
-        ax.vlines(x, low, high, color=color, linewidth=1.4)
+        ax.plot(x, y, **{"marker": "o", "markersize": 4, **look, "linewidth": 0.8})
+        ax.vlines(x, low, high, color=look["color"], linewidth=1.4)
         ax.set_xticks(x)
         return
-    ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-    ax.plot(x, y, color=color, linestyle=dashes)
+    step = max(1, len(x) // 6)
+    ax.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    ax.plot(x, y, markevery=(int(phase * step), step), **look)
 
 
 def _draw_rug(ax: Axes, rug: np.ndarray, grid: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import Formatter, Locator
 
 from mimic.coastline import KM_PER_DEGREE, MapView, degrees_east, degrees_north, graticule, land, leaves_at
+from mimic.figures import root_figure
 
 __all__ = ["HALO", "draw_ground"]
 
@@ -23,6 +24,8 @@ THIN_HALO = patheffects.withStroke(linewidth=1.1, foreground="white")
 HALO = [patheffects.withStroke(linewidth=1.8, foreground="white")]
 # Where one scale bar would lie by more than this between two places of the map, none is drawn.
 LARGEST_STRETCH = 1.25
+_CORNERS = {"lower right": (1, 0), "lower left": (0, 0), "upper right": (1, 1), "upper left": (0, 1)}
+_NAME_PT = np.array([30.0, 13.0])  # room that the name of a meridian or parallel needs
 DEGREE_STEPS = (*(m * 10.0**p for p in (-4, -3, -2, -1, 0) for m in (1, 2, 5)), 10, 15, 20, 30, 60, 90, 180)
 
 
@@ -57,7 +60,9 @@ def draw_ground(view: MapView, ax: Axes, *, points: np.ndarray | None = None, co
     else:
         _label_degrees(ax)
     if view.stretch < LARGEST_STRETCH:
-        _draw_scale_bar(view, ax, _emptiest_corner(view, points))
+        corner = _emptiest_corner(view, points)
+        _draw_scale_bar(view, ax, corner)
+        _clear_corner(view, ax, corner)
     return ax
 
 
@@ -117,9 +122,10 @@ def _draw_polar_graticule(view: MapView, ax: Axes) -> None:
     ax.add_collection(LineCollection(lines, color=GRID, linewidth=0.4, zorder=0.5, label="_graticule"))
     _label_parallels(view, ax, np.array(list(parallels)))
     taken: list[np.ndarray] = []
+    apart = np.maximum([0.17, 0.1], _NAME_PT / _size_pt(ax))  # of names, in shares of the map
     for longitude, line in meridians.items():
         at, out = leaves_at(view, line)
-        if np.isnan(at).any() or any((np.abs(at - other) < [0.17, 0.1]).all() for other in taken):
+        if np.isnan(at).any() or any((np.abs(at - other) < apart).all() for other in taken):
             continue  # no room for this name beside another
         taken.append(at)
         ax.annotate(
@@ -147,13 +153,29 @@ def _label_parallels(view: MapView, ax: Axes, parallels: np.ndarray) -> None:
             ax.text(at_x, at_y, name, path_effects=HALO, zorder=4, **look)
 
 
+def _size_pt(ax: Axes) -> np.ndarray:
+    """Width and height that the figure has for the axes, points."""
+    return np.asarray(72.0 * root_figure(ax).get_size_inches() * ax.get_position(original=True).size)
+
+
 def _emptiest_corner(view: MapView, points: np.ndarray | None) -> str:
     """The corner of the map, as matplotlib names it, with the fewest points, the lower ones first."""
-    corners = {"lower right": (1, 0), "lower left": (0, 0), "upper right": (1, 1), "upper left": (0, 1)}
     if points is None:
-        return next(iter(corners))
+        return next(iter(_CORNERS))
     u = (points - [view.x[0], view.y[0]]) / [np.ptp(view.x), np.ptp(view.y)]
-    return min(corners, key=lambda name: int((np.abs(u - corners[name]) < [0.35, 0.2]).all(axis=1).sum()))
+    return min(_CORNERS, key=lambda name: int((np.abs(u - _CORNERS[name]) < [0.35, 0.2]).all(axis=1).sum()))
+
+
+def _clear_corner(view: MapView, ax: Axes, corner: str) -> None:
+    """Without the names of parallels that the scale bar in that corner would lie over."""
+    size_pt = _size_pt(ax)
+    taken = np.maximum([0.25, 0.0], (_NAME_PT + [10.0, 12.0]) / size_pt) + 0.5 * _NAME_PT / size_pt
+    for name in list(ax.texts):
+        if name.get_clip_on() or name.get_transform() is not ax.transData:
+            continue  # meridians have their names outside
+        u = (np.array(name.get_position()) - [view.x[0], view.y[0]]) / [np.ptp(view.x), np.ptp(view.y)]
+        if (np.abs(u - _CORNERS[corner]) < taken).all():
+            name.remove()
 
 
 def _draw_scale_bar(view: MapView, ax: Axes, corner: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -27,12 +28,21 @@ from mimic.figures import (
     root_figure,
     set_wrapped_title,
     style,
+    wrapped,
 )
 from mimic.ground import HALO, draw_ground
 from mimic.hexgrid import boundaries, centroids
 from mimic.schema import BURST, INDIVIDUAL, LATITUDE, LONGITUDE, TIME, require_columns
 
-__all__ = ["draw_choice_set", "draw_difference_map", "draw_tracks"]
+__all__ = [
+    "DIFFERENCES",
+    "color_bar",
+    "draw_choice_set",
+    "draw_difference_map",
+    "draw_tracks",
+    "fit_height",
+    "new_map",
+]
 
 # The second model's color where it is better, pale, the first model's: dark enough to be told apart in gray.
 DIFFERENCES = LinearSegmentedColormap.from_list(
@@ -79,7 +89,7 @@ def draw_tracks(
     require_columns(list(tracks.columns), list(dict.fromkeys(wanted)), where="tracks")
     fixes = tracks.dropna(subset=[LONGITUDE, LATITUDE]).sort_values([INDIVIDUAL, TIME], kind="stable")
     view = view_of(fixes[LONGITUDE].to_numpy(), fixes[LATITUDE].to_numpy())
-    is_new, ax = ax is None, ax or _new_map(view, width_cm)
+    is_new, ax = ax is None, ax or new_map(view, width_cm)
     x, y = view.project(fixes[LONGITUDE].to_numpy(), fixes[LATITUDE].to_numpy())
     draw_ground(view, ax, points=np.column_stack([x, y]))
     follows = _follows(fixes, x, view)
@@ -96,7 +106,7 @@ def draw_tracks(
         _draw_named_tracks(ax, x, y, follows, np.array(names), np.array(parts))
         _name_tracks(ax, list(dict.fromkeys(names)), color_by, len(fixes), sorted(set(parts) - {""}))
     if is_new:
-        _fit_height(view, ax)
+        fit_height(ax, view.height_over_width)
     return ax
 
 
@@ -152,7 +162,7 @@ def _draw_scaled_tracks(ax: Axes, x: np.ndarray, y: np.ndarray, follows: np.ndar
     lines.set_array(numbers[step - 1])
     lines.set_zorder(2)
     ax.add_collection(lines)
-    bar = _color_bar(ax, lines, str(values.name))
+    bar = color_bar(ax, lines, str(values.name))
     if is_time:
         first, last = np.nanmin(numbers), np.nanmax(numbers)
         ticks = first + (last - first) * np.array([0.1, 0.5, 0.9])
@@ -212,7 +222,7 @@ def draw_difference_map(
     rows = rows.iloc[np.argsort(rows["difference"].abs().to_numpy(), kind="stable")]
     from_lon, from_lat, to_lon, to_lat, difference = rows.to_numpy().T
     view = view_of(np.append(from_lon, to_lon), np.append(from_lat, to_lat))
-    is_new, ax = ax is None, ax or _new_map(view, width_cm)
+    is_new, ax = ax is None, ax or new_map(view, width_cm)
     x, y = view.project(from_lon, from_lat)
     to_x, to_y = view.project(to_lon, to_lat)
     dx, dy = to_x - x if view.is_polar else unwrap(to_x - x, 0.0), to_y - y
@@ -237,11 +247,11 @@ def draw_difference_map(
         **look,
     )
     extend = "both" if np.abs(difference).max() > largest else "neither"
-    _color_bar(ax, arrows, "ln p(A) - ln p(B), nats", extend=extend)
+    color_bar(ax, arrows, "ln p(A) - ln p(B), nats", extend=extend)
     if title is not None:
         set_wrapped_title(ax, title)
     if is_new:
-        _fit_height(view, ax)
+        fit_height(ax, view.height_over_width)
     return ax
 
 
@@ -289,10 +299,10 @@ def draw_choice_set(
     marks = np.array([origin] if selected is None else [origin, selected], dtype=np.int64)
     corners = boundaries(np.append(cells, marks))
     view = view_of(*np.concatenate(corners).T, margin=0.03)
-    is_new, ax = ax is None, ax or _new_map(view, width_cm)
+    is_new, ax = ax is None, ax or new_map(view, width_cm)
     draw_ground(view, ax, coast_over=True)
     patches = PolyCollection(
-        [_cell_on(view, c) for c in corners[: len(cells)]],
+        view.outlines(corners[: len(cells)]),
         cmap="viridis",
         norm=_probability_norm(probability, scale),
         edgecolor="white",
@@ -316,9 +326,9 @@ def draw_choice_set(
         ax.plot(*view.project(lon, lat), color="black", path_effects=HALO, zorder=4, **look)
         handles.append(Line2D([], [], color="black", **look))
     legend_below(ax, handles)
-    _color_bar(ax, patches, "probability")
+    color_bar(ax, patches, "probability")
     if is_new:
-        _fit_height(view, ax)
+        fit_height(ax, view.height_over_width)
     return ax
 
 
@@ -331,34 +341,44 @@ def _probability_norm(probability: np.ndarray, scale: str) -> Normalize:
     return LogNorm(min(max(float(positive.min(initial=largest)), largest * 1e-4), largest / 2), largest, clip=True)
 
 
-def _cell_on(view: MapView, corners: np.ndarray) -> np.ndarray:
-    """Corners of a cell on paper, (corner, 2), in one piece at the date line."""
-    x, y = view.project(*corners.T)
-    return np.column_stack([x if view.is_polar else unwrap(x, x[0]), y])
-
-
-def _new_map(view: MapView, width_cm: float) -> Axes:
-    spare_cm = 12.0  # for the longest legend; `_fit_height` takes back what is not needed
+def new_map(view: MapView, width_cm: float) -> Axes:
+    """Axes of a new figure for one map of that shape, with spare height for a legend: end with `fit_height`."""
+    spare_cm = 12.0  # for the longest legend; `fit_height` takes back what is not needed
     return new_figure(width_cm, width_cm * view.height_over_width + spare_cm, layout="compressed").subplots()
 
 
-def _fit_height(view: MapView, ax: Axes) -> None:
-    """Take back the height that the one map of a new figure does not need, once legend and color bar are there."""
+def fit_height(ax: Axes, height_over_width: float, *, most_cm: float = np.inf) -> None:
+    """Take back the height that the axes of fixed shape of a new figure do not need, once all is drawn.
+
+    Parameters
+    ----------
+    ax
+        The first axes of the figure, in a "compressed" layout; others, a color bar, lie below it.
+    height_over_width
+        Shape of the axes.
+    most_cm
+        The axes become no higher than this.
+    """
     figure = root_figure(ax)
     figure.draw_without_rendering()
     width_in = figure.get_figwidth() * ax.get_position(original=True).width
-    # Labels, legend, title, color bar: what lies around the map, and a little air for each.
+    # Labels, legend, title, color bar: what lies around the axes, and a little air for each.
     boxes = [box for box in (other.get_tightbbox() for other in figure.axes) if box is not None]
     around = [box.height for box in boxes]
     around[0] -= ax.get_window_extent().height
-    figure.set_figheight(width_in * view.height_over_width + sum(h / figure.dpi + 0.1 for h in around))
-    figure.draw_without_rendering()  # the layout of a map of fixed shape settles only at the second time
+    own_in = min(width_in * height_over_width, most_cm / 2.54)
+    figure.set_figheight(own_in + sum(h / figure.dpi + 0.1 for h in around))
+    figure.draw_without_rendering()  # the layout of axes of fixed shape settles only at the second time
 
 
-def _color_bar(ax: Axes, drawn: ScalarMappable, label: str, *, extend: str = "neither") -> Colorbar:
-    """A color bar below the map."""
-    bar = root_figure(ax).colorbar(
-        drawn, ax=ax, location="bottom", label=label, extend=extend, shrink=0.8, aspect=35, pad=0.02
+def color_bar(ax: Axes | Sequence[Axes], drawn: ScalarMappable, label: str, *, extend: str = "neither") -> Colorbar:
+    """A color bar below the map, or below several."""
+    maps = [ax] if isinstance(ax, Axes) else list(ax)
+    spec = ax.get_subplotspec() if isinstance(ax, Axes) else None
+    room_pt = 65 * root_figure(maps[0]).get_figwidth() / (spec.get_gridspec().ncols if spec is not None else 1)
+    label = wrapped(label, room_pt, size=mpl.rcParams["axes.labelsize"])
+    bar = root_figure(maps[0]).colorbar(
+        drawn, ax=maps, location="bottom", label=label, extend=extend, shrink=0.8, aspect=35, pad=0.02
     )
     bar.outline.set_linewidth(0.6)
     if isinstance(drawn.norm, LogNorm):

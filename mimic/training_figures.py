@@ -27,7 +27,7 @@ from mimic.figures import (
 )
 from mimic.schema import TRAIN, VALIDATION, require_columns
 
-__all__ = ["draw_training_curves"]
+__all__ = ["Loss", "best_epoch_of", "draw_training_curves", "has_values", "set_loss_axes", "true_columns"]
 
 Loss = Literal["contrast", "decision"]
 
@@ -93,7 +93,7 @@ def draw_training_curves(
         ax.set_xlabel("epoch")
         legend_below(ax, handles, gap_pt=32)
         return ax
-    with_decision = _has(history, "true_decision_loss") or any(part.trained_on == "decision" for part in parts)
+    with_decision = has_values(history, "true_decision_loss") or any(part.trained_on == "decision" for part in parts)
     losses: list[Loss] = ["contrast", "decision"] if with_decision else ["contrast"]
     figure = new_figure(width_cm, 4.5 * len(parts) + 1.5)
     panels = figure.subplots(len(parts), len(losses), squeeze=False, sharex=True)
@@ -106,6 +106,35 @@ def draw_training_curves(
         panel.set_xlabel("epoch")
     legend_outside(figure, handles)
     return figure
+
+
+def true_columns(loss: Loss) -> dict[str, str]:
+    """Split -> the column of a history with its true loss."""
+    return {TRAIN: f"true_{loss}_loss", VALIDATION: f"val_true_{loss}_loss"}
+
+
+def has_values(table: pd.DataFrame, column: str) -> bool:
+    """Whether a table has a column, and a value in it."""
+    return column in table.columns and bool(table[column].notna().any())
+
+
+def best_epoch_of(history: pd.DataFrame, loss: Loss) -> int | None:
+    """The first epoch with the lowest true loss, in validation where there is one; None where it is not known."""
+    columns = true_columns(loss)
+    column = columns[VALIDATION] if has_values(history, columns[VALIDATION]) else columns[TRAIN]
+    if not has_values(history, column):
+        return None
+    return int(history["epoch"].to_numpy()[np.nanargmin(history[column].to_numpy(dtype=float))])
+
+
+def set_loss_axes(ax: Axes, loss: Loss, shown: Sequence[float]) -> None:
+    """The axes of losses by epoch, with the losses that must be seen in view."""
+    if len(shown):
+        low, high = min(shown), max(shown)
+        ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low) if high > low else low + 1.0)
+    ax.set_ylabel(f"{loss} loss, nats")
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    sns.despine(ax=ax)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +157,7 @@ class _Curves:
 def _curves(model: str, history: pd.DataFrame, trained_on: Loss, best: int | Mapping[str, int] | None) -> _Curves:
     if trained_on not in get_args(Loss):
         raise ValueError(f"running must be one of {', '.join(get_args(Loss))}; got {trained_on!r}.")
-    is_ensemble = _has(history, "fold")
+    is_ensemble = has_values(history, "fold")
     folds = [h for _, h in history.groupby("fold", dropna=False)] if is_ensemble else [history]
     if any(h["epoch"].duplicated().any() for h in folds):
         raise ValueError(
@@ -137,7 +166,7 @@ def _curves(model: str, history: pd.DataFrame, trained_on: Loss, best: int | Map
         )
     networks = tuple(h.sort_values("epoch") for h in folds)
     known = None if is_ensemble else _of(best, model, None)
-    found = tuple(_best_epoch(h, trained_on) if known is None else int(known) for h in networks)
+    found = tuple(best_epoch_of(h, trained_on) if known is None else int(known) for h in networks)
     return _Curves(model, trained_on, networks, found, is_ensemble)
 
 
@@ -146,24 +175,11 @@ def _of(given: Any, model: str, otherwise: Any) -> Any:
     return given.get(model, otherwise) if isinstance(given, Mapping) else given
 
 
-def _best_epoch(history: pd.DataFrame, loss: Loss) -> int | None:
-    """The first epoch with the lowest true loss, in validation where there is one; None where it is not known."""
-    column = f"val_true_{loss}_loss" if _has(history, f"val_true_{loss}_loss") else f"true_{loss}_loss"
-    if not _has(history, column):
-        return None
-    return int(history["epoch"].to_numpy()[np.nanargmin(history[column].to_numpy(dtype=float))])
-
-
-def _has(table: pd.DataFrame, column: str) -> bool:
-    return column in table.columns and bool(table[column].notna().any())
-
-
 def _draw_curves(ax: Axes, curves: _Curves, loss: Loss, color: str) -> None:
     """Running loss, true losses and the best epochs of one model and one kind of loss."""
     true = {"color": color, "linewidth": 0.7 if curves.is_ensemble else 1.2}
     looks: dict[str, dict[str, Any]] = {
-        f"{prefix}true_{loss}_loss": {**true, "label": part, "linestyle": SPLIT_LINES[part]}
-        for part, prefix in ((TRAIN, ""), (VALIDATION, "val_"))
+        column: {**true, "label": part, "linestyle": SPLIT_LINES[part]} for part, column in true_columns(loss).items()
     }
     if curves.trained_on == loss:
         gray = {"color": RUNNING_COLOR, "linewidth": 0.5 if curves.is_ensemble else 1.0, "label": "running"}
@@ -183,19 +199,16 @@ def _draw_curves(ax: Axes, curves: _Curves, loss: Loss, color: str) -> None:
                 seen += marked[column].tolist()
         if best is not None and not curves.is_ensemble:
             ax.axvline(best, color="0.25", linewidth=0.6, linestyle=":", zorder=0.5)
-    if seen:
-        low, high = min(seen), max(seen)
-        ax.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low) if high > low else low + 1.0)
-    ax.set_ylabel(f"{loss} loss, nats")
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-    sns.despine(ax=ax)
+    set_loss_axes(ax, loss, seen)
 
 
 def _curve_handles(parts: Sequence[_Curves], colors: Mapping[str, str]) -> list[Line2D]:
     """What the lines of training curves mean."""
     one = parts[0] if len(parts) == 1 else None
     color = "0.15" if one is None else colors[one.model]
-    validated = any(_has(h, f"val_true_{loss}_loss") for p in parts for h in p.networks for loss in get_args(Loss))
+    validated = any(
+        has_values(h, true_columns(loss)[VALIDATION]) for p in parts for h in p.networks for loss in get_args(Loss)
+    )
     splits = [TRAIN, VALIDATION] if validated else [TRAIN]
     handles = [
         Line2D([], [], color=RUNNING_COLOR, linewidth=1.0, label="running loss"),
