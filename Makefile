@@ -10,7 +10,7 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types bench clean
+.PHONY: help setup demo whitepaper gallery test test-fast lint types bench clean
 
 help:  ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,12 +34,20 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  "$$found" -m venv $(VENV); \
 	fi; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,raster,scale]"; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,raster,scale,whitepaper,html]"; \
 	touch $(STAMP)
 
-demo: $(STAMP)  ## run the demo experiment into runs/demo
+demo: $(STAMP)  ## run the demo into runs/demo: tables, figures, its paper (PDF) and its page (HTML)
 	@rm -rf runs/demo
 	@$(BIN)/mimic run experiments/demo.yaml --out runs/demo
+	@$(BIN)/mimic report runs/demo
+	@$(BIN)/mimic whitepaper runs/demo --refresh
+
+whitepaper: $(STAMP)  ## build mimic's own paper from the demo, its grid, and the real studies whose data are here
+	@$(BIN)/python whitepaper/build.py
+
+gallery: $(STAMP)  ## draw the pictures of docs/gallery.md anew, from runs/whitepaper
+	@$(BIN)/python docs/make_gallery.py runs/whitepaper
 
 test: $(STAMP)  ## all tests, whole experiments included
 	@$(BIN)/python -m pytest -q
