@@ -22,7 +22,7 @@ from matplotlib.legend import Legend
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import ScaledTranslation
 
-from mimic.palette import COLORS, MARKERS, NULL_COLOR, RUNNING_COLOR, SPLIT_LINES, model_colors
+from mimic.palette import COLORS, COLUMN_CM, MARKERS, NULL_COLOR, PAGE_CM, RUNNING_COLOR, SPLIT_LINES, model_colors
 
 __all__ = [
     "COLORS",
@@ -53,10 +53,6 @@ __all__ = [
 
 MAX_LEGEND = 12
 WIDTH_CM = 10.0
-COLUMN_CM = 8.0
-"""Width of a figure in one column of a journal."""
-PAGE_CM = 17.0
-"""Width of a figure across a page."""
 
 # Nothing in a file says when it was made: the same figure is the same bytes.
 _TIMELESS: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -158,6 +154,8 @@ def _save_all(figure: Figure, paths: Sequence[Path], *, dpi: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with style():
                 figure.savefig(temporary, dpi=dpi, metadata=_TIMELESS.get(path.suffix[1:].lower()))
+            if len(paths) > 1:  # most of the time goes into the layout, and all formats shall have the same
+                figure.set_layout_engine("none")
         for path, temporary in zip(paths, temporaries, strict=True):
             os.replace(temporary, path)
     finally:

@@ -1,4 +1,4 @@
-"""Models, splits and differences into colors, markers and line styles: plain values, for figures and for pages."""
+"""Models, splits and differences into colors, markers and line styles, and widths: plain values, for figures and for pages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from mimic.schema import TRAIN, VALIDATION
 
 __all__ = [
     "COLORS",
+    "COLUMN_CM",
     "DIFFERENCE_COLORS",
     "MARKERS",
     "NULL_COLOR",
+    "PAGE_CM",
     "RUNNING_COLOR",
     "SPLIT_LINES",
     "interpolated",
@@ -40,6 +42,11 @@ SPLIT_LINES: dict[str, Any] = {TRAIN: "-", VALIDATION: (0, (3.2, 1.4))}
 
 # The second model's color where it is better, pale, the first model's: dark enough to be told apart in gray.
 DIFFERENCE_COLORS = ("#b34700", "#e8852b", "#f6c58a", "#f4f4f4", "#a9c9e6", "#3f7db8", "#0b3c6f")
+
+COLUMN_CM = 8.0
+"""Width of a figure in one column of a journal."""
+PAGE_CM = 17.0
+"""Width of a figure across a page."""
 
 
 def model_colors(models: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from mimic.calibration import reliability
 from mimic.cell_values import covariate_cells
 from mimic.exemplars import choice_set_table, difference_map_table, exemplar_decisions, exemplars
 from mimic.individual_tables import individual_differences, individual_table, month_table
+from mimic.palette import COLUMN_CM, PAGE_CM, model_colors
 from mimic.paper_items import PaperFigure
 from mimic.points import differs_within
 from mimic.ranks import rank_histogram
@@ -22,10 +23,7 @@ from mimic.stay_shares import stay_distribution, stay_homogeneity, stay_shares
 from mimic.study import Study
 from mimic.used_habitat import feature_shares
 
-__all__ = ["COLUMN_CM", "PAGE_CM", "colors_of", "figure_of", "pair_of_study", "study_figures", "to_draw"]
-
-COLUMN_CM, PAGE_CM = 8.0, 17.0
-"""As in `mimic.figures`, which imports matplotlib."""
+__all__ = ["colors_of", "figure_of", "pair_of_study", "study_figures", "to_draw"]
 
 
 def study_figures(study: Study) -> list[Callable[[], PaperFigure | list[PaperFigure] | None]]:
@@ -72,8 +70,6 @@ def to_draw(
 
 def colors_of(study: Study) -> dict[str, str]:
     """The color of each model, the same in all figures of the study."""
-    from mimic.palette import model_colors
-
     return model_colors(list(study.log_odds))
 
 

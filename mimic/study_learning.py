@@ -16,6 +16,7 @@ from mimic.coverage_tables import coverage_tables, lost_by
 from mimic.explanation_runs import load_models
 from mimic.grid_tables import chosen_members, hyperparameter_table, random_starts_table
 from mimic.importance import permutation_importance
+from mimic.palette import COLUMN_CM, PAGE_CM
 from mimic.paper_items import PaperFigure
 from mimic.points import differs_within
 from mimic.preparation import read_decisions, sources_and_features
@@ -23,7 +24,7 @@ from mimic.responses import response
 from mimic.schema import SPLIT, TRAIN, VALIDATION
 from mimic.stay import measure_stay
 from mimic.study import Study
-from mimic.study_figures import COLUMN_CM, PAGE_CM, colors_of, to_draw
+from mimic.study_figures import colors_of, to_draw
 from mimic.surfaces import odds_surface
 from mimic.win_rates import win_rates
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from mimic.identity import content_id, table_id
+from mimic.palette import COLUMN_CM
 from mimic.paper_items import NUMBER_COLUMNS, PaperFigure, PaperTable, Subject
 from mimic.power import animals_needed
 from mimic.registry import Registry
 from mimic.study import Study
 from mimic.study_facts import study_facts
-from mimic.study_figures import COLUMN_CM, figure_of, study_figures
+from mimic.study_figures import figure_of, study_figures
 from mimic.study_learning import learning_figures
 from mimic.study_numbers import study_numbers
 from mimic.study_tables import study_tables
