@@ -68,8 +68,9 @@ class Study:
 
     @property
     def models(self) -> list[str]:
-        """The models of the experiment as it names them: no means over seeds, no baseline, no truth."""
-        return [name for name in self.configuration.models if name in self.log_odds]
+        """The models of the experiment as it names them: no means over seeds, no baseline beside others, no truth."""
+        named = [name for name in self.configuration.models if name in self.log_odds]
+        return [name for name in named if name != BASELINE] or named
 
     @property
     def is_spatial(self) -> bool:

@@ -19,6 +19,7 @@ from mimic.paper_items import PaperFigure
 from mimic.points import differs_within
 from mimic.ranks import rank_histogram
 from mimic.schema import INDIVIDUAL, TIME, VALIDATION
+from mimic.stay import find_stay
 from mimic.stay_shares import stay_distribution, stay_homogeneity, stay_shares
 from mimic.study import Study
 from mimic.used_habitat import feature_shares
@@ -242,7 +243,7 @@ def _model_pairs(study: Study) -> list[tuple[str, str]]:
     """The last model against the one before it, and against the conditional logit."""
     pair = pair_of_study(study)
     pairs = [] if pair is None else [pair]
-    if study.models and BASELINE in study.log_odds:
+    if study.models[-1:] not in ([], [BASELINE]) and BASELINE in study.log_odds:
         pairs.append((study.models[-1], BASELINE))
     return list(dict.fromkeys(pairs))
 
@@ -318,6 +319,8 @@ def _months(study: Study) -> PaperFigure | None:
 
 def _stay(study: Study) -> list[PaperFigure] | None:
     """Stay share against score, and the distribution of stay shares; nothing where nobody can, or does, stay."""
+    if find_stay(study.choice_sets) is None:
+        return None
     shares = stay_shares(study.choice_sets)
     if shares.empty or not 0 < shares["n_stay"].sum() < shares["n_decisions"].sum():
         return None

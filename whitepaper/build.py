@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs"
 STUDIES = ("demo", "demo_grid", "bluefin", "ses", "kotz", "kruger")
 # What the power study asks; everything else is the default of the command.
-POWER = ["--individuals", "5,10,20,40,80", "--days", "30,60", "--effect", "heading", "--size", "0.03"]
+POWER = ["--individuals", "5,10,20,40,80", "--days", "30,60", "--effect", "heading", "--size", "0.05"]
 
 
 def main() -> int:
@@ -43,10 +43,12 @@ def has_data(experiment: Path) -> bool:
 
 
 def mimic(*arguments: str) -> int:
-    """Run the command line as a user would; its exit code."""
+    """Run the command line as a user would, with the tables it prints kept for its folders; its exit code."""
     sys.stdout.write(f"mimic {' '.join(arguments)}\n")
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "mimic.cli", *arguments], cwd=ROOT, check=False).returncode
+    shown = None if arguments[0] == "whitepaper" else subprocess.DEVNULL
+    command = [sys.executable, "-m", "mimic.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False, stdout=shown).returncode
 
 
 if __name__ == "__main__":
