@@ -20,6 +20,7 @@ from mimic.crossval_cli import crossval_command
 from mimic.evaluation_cli import compare_command, evaluate_command
 from mimic.explanation_cli import explain_app
 from mimic.features_cli import features_command
+from mimic.page_cli import report_command
 from mimic.power_cli import power_command
 from mimic.predict_cli import predict_command
 from mimic.random_steps_cli import random_steps_command
@@ -262,6 +263,7 @@ app.command("compare")(compare_command)
 app.command("chain")(chain_command)
 app.command("calibration")(calibration_command)
 app.command("predict")(predict_command)
+app.command("report")(report_command)
 app.command("whitepaper")(whitepaper_command)
 app.command("crossval")(crossval_command)
 app.command("clogit")(clogit_command)
