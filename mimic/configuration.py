@@ -28,6 +28,7 @@ from mimic.feature_library import (
 from mimic.feature_sections import FeatureConfig, PlaceConfig, VectorConfig
 from mimic.features import SOURCES, FeatureSpec
 from mimic.grid import Member, expand
+from mimic.schema import SEEDS_SUFFIX
 from mimic.sections import (
     BaselineConfig,
     ChoicesConfig,
@@ -274,7 +275,7 @@ class Configuration(Strict):
         """Model -> the name of the ensemble of its seeds, where its grid has several and it is none already."""
         single = [m for m, section in self.models.items() if section.ensemble is None]
         several = [m for m in single if len({member.seed for member in self.members_of(m)}) > 1]
-        return {model: f"{model}_seeds" for model in several}
+        return {model: f"{model}{SEEDS_SUFFIX}" for model in several}
 
     def to_yaml(self) -> str:
         """The resolved configuration, defaults written out."""

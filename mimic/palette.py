@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimic.schema import TRAIN, VALIDATION
+from mimic.schema import SEEDS_SUFFIX, TRAIN, VALIDATION
 
 __all__ = [
     "COLORS",
@@ -50,8 +50,17 @@ PAGE_CM = 17.0
 
 
 def model_colors(models: Sequence[str]) -> dict[str, str]:
-    """The color of each model, by the order given: hand the same order to every figure of a study."""
-    return {model: COLORS[i % len(COLORS)] for i, model in enumerate(dict.fromkeys(models))}
+    """The color of each model, by the order given: hand the same order to every figure of a study.
+
+    Means over the seeds of other models come after all others, so that a grid changes no color.
+
+    Example
+    -------
+    >>> list(model_colors(["a", "a_seeds", "b"]).items())
+    [('a', '#0072B2'), ('b', '#D55E00'), ('a_seeds', '#009E73')]
+    """
+    is_mean = {m: m.endswith(SEEDS_SUFFIX) and m.removesuffix(SEEDS_SUFFIX) in models for m in models}
+    return {model: COLORS[i % len(COLORS)] for i, model in enumerate(sorted(is_mean, key=lambda m: is_mean[m]))}
 
 
 def interpolated(colors: Sequence[str], n: int) -> list[str]:

@@ -21,6 +21,7 @@ __all__ = [
     "LATITUDE",
     "LONGITUDE",
     "ORIGIN",
+    "SEEDS_SUFFIX",
     "SELECTED",
     "SPLIT",
     "TIME",
@@ -47,6 +48,8 @@ LATITUDE = "latitude"
 BURST = "burst"
 TRAIN = "train"
 VALIDATION = "validation"
+SEEDS_SUFFIX = "_seeds"
+"""Ends the name of the mean over the seeds of a model."""
 
 Role = Literal["decision", "choice", "pair"]
 
