@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from mimic.figures import (
     root_figure,
     set_wrapped_title,
     style,
+    wrapped,
 )
 from mimic.schema import examples
 
@@ -42,6 +42,7 @@ _NUMBER_PT = 6.0
 _AIR_PT = 3.0  # beside the number in a segment
 _TOLERANCE = 1e-6  # nats by which the stages may miss the whole, as of tables read from text
 _BAR = 0.62
+_LABEL_PT = 75.0  # width of the names of models
 
 
 @style()
@@ -85,8 +86,10 @@ def draw_stacked_chain(
     stages, gains, wholes = _parts(rows)
     models = list(gains.index)
     colors = model_colors(models) | dict(colors or {})
+    labels = [wrapped(model, _LABEL_PT, size=mpl.rcParams["ytick.labelsize"]) for model in models]
     if ax is None:
-        ax = new_figure(width_cm, 0.95 * len(models) + 3.4).subplots()
+        row_cm = max(0.95, *(0.35 * (label.count("\n") + 1) + 0.2 for label in labels))
+        ax = new_figure(width_cm, row_cm * len(models) + 3.4).subplots()
     known = gains[np.isfinite(gains).all(axis=1)]
     decimals = 2 if known.abs().max().max() >= 0.1 else 3
     numbers, ends = [], []
@@ -95,7 +98,7 @@ def draw_stacked_chain(
             numbers += _draw_bar(ax, y, known.loc[model].to_numpy(), colors[model], decimals)
         ends.append(_draw_whole(ax, y, gains.loc[model].to_numpy(), wholes.loc[model], decimals))
     ax.axvline(0, color=NULL_COLOR, linewidth=0.8, zorder=2.5)
-    ax.set_yticks(range(len(models)), [textwrap.fill(model, 18) for model in models])
+    ax.set_yticks(range(len(models)), labels)
     ax.set_ylim(len(models) - 0.35, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("gain over chance, nats per decision")

@@ -47,7 +47,8 @@ def escape_latex(text: str) -> str:
 def latex_table(shown: pd.DataFrame, *, caption: str, label: str, note: str = "") -> str:
     r"""A table of text as LaTeX.
 
-    It needs `\usepackage{booktabs}`, of long tables also `\usepackage{longtable}`.
+    It needs `\usepackage{booktabs}`, of long tables also `\usepackage{longtable}`. Names in letters that are not Latin
+    are left as they are; they need XeLaTeX or LuaLaTeX with a font that has them.
 
     Parameters
     ----------
@@ -78,17 +79,27 @@ def latex_table(shown: pd.DataFrame, *, caption: str, label: str, note: str = ""
     <BLANKLINE>
     """
     head = " & ".join(escape_latex(str(name).strip()) for name in shown.columns) + r" \\"
-    rows = [" & ".join(map(escape_latex, map(str, row))) + r" \\" for row in shown.itertuples(index=False)]
+    alignments = [_alignment(shown.iloc[:, k]) for k in range(shown.shape[1])]
+    rows = [
+        " & ".join(_cell(str(text), side) for text, side in zip(row, alignments, strict=True)) + r" \\"
+        for row in shown.itertuples(index=False)
+    ]
     said = f"{escape_latex(caption)}." + (rf" {{\footnotesize {escape_latex(note)}.}}" if note else "")
     name = re.sub(r"[^A-Za-z0-9-]+", "-", label).strip("-")
     named = [rf"\caption{{{said}}}", rf"\label{{tab:{name}}}"]
-    columns = "".join(_alignment(shown.iloc[:, k]) for k in range(shown.shape[1]))
+    columns = "".join(alignments)
     body = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
     if len(shown) > _MOST_ROWS:
         lines = [rf"\begin{{longtable}}{{{columns}}}", *named, r"\\", *body[:3], r"\endhead", *body[3:]]
         return "\n".join([r"{\small", *lines, r"\end{longtable}}", ""])
     lines = [r"\begin{table}", *named, r"\centering\small", rf"\begin{{tabular}}{{{columns}}}", *body]
     return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
+
+
+def _cell(text: str, alignment: str) -> str:
+    """The text of a cell; in a column of several lines long names may break after signs within them."""
+    written = escape_latex(text)
+    return re.sub(r"(\\_|/|,(?=\S))", r"\1\\allowbreak{}", written) if alignment.startswith("p") else written
 
 
 def _alignment(column: pd.Series) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mimic import __version__
@@ -40,6 +42,7 @@ STUDY_TEXT = "study.typ"
 _ASSETS = "assets/paper"
 _MOST_NAMED = 12
 _RUN_DIGITS = 8
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +111,7 @@ def build_paper(parts: Sequence[Part], out: Path, *, text: Path | None = None, d
         for part in parts:
             _export(part, made)
         _numbers(parts).to_csv(made / "numbers.csv", index=False)
-        if out.exists():
-            os.replace(out, Path(temporary) / "earlier")
-        os.replace(made, out)
+        _put_in_place(made, out, Path(temporary))
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
@@ -125,6 +126,20 @@ def _advice(problems: Sequence[Problem]) -> str:
     if all(p.kind == "text" for p in problems):
         return "The paper was not built. Ask the text for what is there (numbers.csv lists the numbers)."
     return "The paper was not built. Add --refresh to compute and draw everything anew from what the registry has now."
+
+
+def _put_in_place(made: Path, out: Path, aside: Path) -> None:
+    """Replace an earlier paper by the one made; of two builds at the same time the later stays."""
+    for attempt in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):  # there is none, or another build has just taken it away
+            os.replace(out, aside / f"earlier{attempt}")
+        try:
+            os.replace(made, out)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _check_names(parts: Sequence[Part]) -> None:
@@ -184,7 +199,7 @@ def _data(parts: Sequence[Part], folder: Path, date: str) -> dict[str, Any]:
         data["studies"].append({"name": subject.name, "run_ids": runs, **subject.facts})
         for item in collection.items(NUMBER):
             for name, value, text in read_table(item, part.registry).itertuples(index=False):
-                shown = None if value != value else value
+                shown = value if np.isfinite(value) else None  # JSON has no infinity
                 data["numbers"][f"{subject.name}/{name}"] = {"text": text, "value": shown, "runs": runs}
         for item in collection.items(TABLE):
             shown = read_table(item, part.registry)

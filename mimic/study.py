@@ -25,6 +25,7 @@ from mimic.schema import ORIGIN, ChoiceSets
 __all__ = ["Study", "load_study", "open_registry"]
 
 _FOLDER_TABLES = ("ledger", "members", "selection", "search", BASELINE)
+_TEXT = ("model", "member", "configuration", "run", "status", "feature", "stage", "reason", "example")
 _METRICS = ("true_contrast_loss", "true_decision_loss", "val_true_contrast_loss", "val_true_decision_loss")
 
 
@@ -164,7 +165,11 @@ def load_study(folder: Path, registry: Registry) -> Study:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    """A table of the folder; names and ids stay text, whatever they look like (a model NA, a run id of digits)."""
+    if not path.is_file():
+        return pd.DataFrame()
+    text = dict.fromkeys(_TEXT, "str")
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 
 def _facts(record: RunRecord) -> list[Any]:

@@ -70,21 +70,27 @@ def settings(configuration: Configuration) -> dict[str, str]:
     found["Validation animals"] = (
         ", ".join(split.validation) if split.validation else f"{100 * split.validation_share:g} %, seed {split.seed}"
     )
+    varied = {*configuration.grid, *(name for model in configuration.models.values() for name in model.grid or {})}
     found["Training loss"] = f"{_LOSSES[training.loss]}; {_WEIGHTINGS[training.weighting]}"
     if training.loss == "contrast_sampled":
         drawn = configuration.contrasts
         found["Contrasts"] = (
             f"{drawn.decisions_per_individual} decisions an animal, {drawn.alternatives_per_decision} alternatives each"
         )
-    found["Hidden layers"] = ", ".join(map(str, training.units)) + f" units, {training.activation}"
-    found["Optimizer"] = f"{training.optimizer}, learning rate {training.learning_rate:g}"
+    if not varied & {"units", "activation"}:  # what the grid varies has no one value
+        found["Hidden layers"] = ", ".join(map(str, training.units)) + f" units, {training.activation}"
+    rate = "" if "learning_rate" in varied else f", learning rate {training.learning_rate:g}"
+    found["Optimizer"] = f"{training.optimizer}{rate}"
     size = training.batch_contrasts
     found["Batch"] = f"{size:,} contrasts" if size is not None else f"{training.batch_decisions:,} decisions"
-    stopped = "" if training.patience is None else f", stopped after {training.patience} without improvement"
+    stopped = "" if training.patience is None else f", stopped after {training.patience} epochs without improvement"
     found["Epochs"] = f"at most {training.epochs}{stopped}"
     if configuration.grid:
         found["Grid"] = "; ".join(f"{name}: {', '.join(map(str, v))}" for name, v in configuration.grid.items())
         found["Search"] = configuration.search.method
+    for name, model in configuration.models.items():
+        if model.training:
+            found[f"Only of {name}"] = "; ".join(f"{key}: {value}" for key, value in model.training.items())
     return {name: str(value) for name, value in found.items() if value not in (None, "", "0min")}
 
 

@@ -26,6 +26,8 @@ from mimic.used_habitat import feature_shares
 
 __all__ = ["colors_of", "figure_of", "pair_of_study", "study_figures", "to_draw"]
 
+_COMPARED = ("log_odds", "choices", "configuration")  # which says the two models that are compared, and the colors
+
 
 def study_figures(study: Study) -> list[Callable[[], PaperFigure | list[PaperFigure] | None]]:
     """Makers of these figures; None where there is nothing to show."""
@@ -95,7 +97,7 @@ def _tracks(study: Study) -> PaperFigure | None:
 
         return draw_tracks(tracks, color_by=by, width_cm=COLUMN_CM)
 
-    return to_draw("tracks", caption, ("tracks",), {"": tracks}, draw)
+    return to_draw("tracks", caption, ("tracks", "configuration"), {"": tracks}, draw)
 
 
 def _covariate(study: Study) -> list[PaperFigure] | None:
@@ -157,7 +159,7 @@ def _choice_set(study: Study) -> PaperFigure | None:
 
         return draw_exemplar_decision(table, width_cm=PAGE_CM)
 
-    return to_draw("choice_set", caption, ("log_odds", "choices"), {"": table}, draw, PAGE_CM)
+    return to_draw("choice_set", caption, _COMPARED, {"": table}, draw, PAGE_CM)
 
 
 def _moves(study: Study) -> str:
@@ -236,7 +238,7 @@ def _individuals(study: Study) -> PaperFigure | None:
 
         return draw_individual_differences(table, color_by=color_by, width_cm=PAGE_CM)
 
-    return to_draw("individuals", caption, ("log_odds", "choices"), {"": table}, draw, PAGE_CM)
+    return to_draw("individuals", caption, _COMPARED, {"": table}, draw, PAGE_CM)
 
 
 def _model_pairs(study: Study) -> list[tuple[str, str]]:
@@ -271,7 +273,7 @@ def _difference(study: Study) -> PaperFigure | None:
 
         return draw_difference_map(own, width_cm=COLUMN_CM)
 
-    return to_draw("difference", caption, ("log_odds", "choices", "configuration"), {"": own}, draw)
+    return to_draw("difference", caption, _COMPARED, {"": own}, draw)
 
 
 def _exemplars(study: Study) -> PaperFigure | None:
@@ -294,7 +296,7 @@ def _exemplars(study: Study) -> PaperFigure | None:
 
     caption = f"The validation animals that {model} helps most, and least or harms, against {other}"
     caption += f"; colored by {by.replace('_', ' ')}" if color_by else ""
-    return to_draw("exemplars", caption, ("log_odds", "choices"), {"": table}, draw)
+    return to_draw("exemplars", caption, _COMPARED, {"": table}, draw)
 
 
 def _months(study: Study) -> PaperFigure | None:
@@ -314,7 +316,7 @@ def _months(study: Study) -> PaperFigure | None:
         "Gain over chance by month of the decision, validation animals weighing the same, with 95 % intervals over "
         "animals; below, the number of decisions"
     )
-    return to_draw("months", caption, ("log_odds", "choices"), {"": table}, draw)
+    return to_draw("months", caption, _COMPARED, {"": table}, draw)
 
 
 def _stay(study: Study) -> list[PaperFigure] | None:
@@ -424,4 +426,4 @@ def _bins(study: Study) -> PaperFigure | None:
         return draw_bins(table, label=bins.label, colors=colors, width_cm=COLUMN_CM)
 
     caption = "Observed shares of the bins with their intervals, and what each model predicts, validation animals"
-    return to_draw("bins", caption, ("bins",), {"": table}, draw)
+    return to_draw("bins", caption, ("bins", "configuration"), {"": table}, draw)

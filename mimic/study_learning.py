@@ -58,7 +58,7 @@ def learning_figures(study: Study) -> list[Callable[[], PaperFigure | list[Paper
 
 
 def _coverage(study: Study) -> PaperFigure | None:
-    """From the sources of the experiment, which must be where they were; else there is no figure."""
+    """From the sources of the experiment, which must be where and what they were; else there is no figure."""
     configuration = study.configuration
     rules = configuration.choices
     if configuration.tracks is None or rules is None or not configuration.covariates:
@@ -66,7 +66,7 @@ def _coverage(study: Study) -> PaperFigure | None:
     try:
         decisions, _, _, _ = read_decisions(configuration)
         sources, features = sources_and_features(configuration)
-    except FileNotFoundError:
+    except (OSError, ValueError):  # moved away, or no longer what the experiment says
         return None
     found = assess_coverage(
         decisions,
@@ -75,6 +75,8 @@ def _coverage(study: Study) -> PaperFigure | None:
         features=features,
         domain=rules.domain,
     )
+    if len(found.decisions) - found.n_lost != study.choice_sets.n_decisions:
+        return None  # the sources are not those of the run any more
     tables = coverage_tables(found)
     wanted = {
         "months": tables["shares_by_month"],
@@ -189,7 +191,7 @@ def _contrast_curve(study: Study) -> PaperFigure | None:
 
 def _contrast_spread(study: Study) -> PaperFigure | None:
     table = contrast_spread(_training_sets(study))
-    if table.empty:
+    if not (table["error"] > 0).any():  # also where all sizes are more than all decisions
         return None
 
     def draw() -> Any:
@@ -289,7 +291,7 @@ class _Learned:
 
             caption = (
                 f"Response of the log-odds to {feature.replace('_', ' ')}: accumulated local effects; bands are intervals "
-                "over the animals averaged over, not of the model"
+                f"{_bands(set(table['interval']))}"
             )
             figures.append(to_draw(f"response_{number}", caption, ("runs", "choices"), {"": table}, draw))
         return figures or None
@@ -310,6 +312,14 @@ class _Learned:
 
         caption = f"Log-odds of a choice by {wanted[0].replace('_', ' ')} and {wanted[1].replace('_', ' ')}, by {name}"
         return to_draw("surface", caption, ("runs", "choices"), {"": table}, draw)
+
+
+def _bands(over: set[str]) -> str:
+    """What the intervals of a response vary, as a caption says it."""
+    animals = "over the animals averaged over, not of the model"
+    if "members" not in over:
+        return animals
+    return "over the members of an ensemble" + (f", else {animals}" if len(over) > 1 else "")
 
 
 def _members_of(group: str, features: tuple[str, ...]) -> list[str]:

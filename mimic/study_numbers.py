@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,7 +55,12 @@ def study_numbers(study: Study) -> pd.DataFrame:
     - stay/probability, n_alternatives, contrast_share, batch_decisions, error;
     - training/MODEL/best_epoch, n_parameters, seconds, running_loss and the losses of the chosen member;
     - spread/MODEL/n_seeds, min, median, p90, spread of its best configuration;
-    - coefficient/FEATURE/coef, se, p of the conditional logit.
+    - coefficient/FEATURE/coef, se, p of the conditional logit, clustered where its table is.
+
+    Raises
+    ------
+    ValueError
+        If two numbers have one name, as those of groups with a slash in their names can.
     """
     found: list[Number] = [
         *_counts(study),
@@ -67,6 +73,10 @@ def study_numbers(study: Study) -> pd.DataFrame:
         *_spreads(study),
         *_coefficients(study.tables["conditional_logit"]),
     ]
+    names = [name for name, _, _ in found]
+    double = next((name for name, n in Counter(names).items() if n > 1), None)
+    if double is not None:
+        raise ValueError(f"two numbers of {study.name} are both called {double}; take the slash out of a group's name.")
     rows = [(name, float(value), FORMS[form](float(value))) for name, value, form in found]
     return pd.DataFrame(rows, columns=NUMBER_COLUMNS).astype({"name": "str", "value": np.float64, "text": "str"})
 
@@ -175,10 +185,11 @@ def _spreads(study: Study) -> Iterator[Number]:
 
 
 def _coefficients(table: pd.DataFrame) -> Iterator[Number]:
-    for row in _rows(table, ["feature", "coef", "se", "p"]):
+    se = "cluster_robust_se" if "cluster_robust_se" in table else "se"  # as in the table of the paper
+    for row in _rows(table, ["feature", "coef", se, "p"]):
         if row["coef"] == row["coef"]:
-            for name, form in (("coef", "number"), ("se", "number"), ("p", "p")):
-                yield f"coefficient/{row['feature']}/{name}", row[name], form
+            for name, column, form in (("coef", "coef", "number"), ("se", se, "number"), ("p", "p", "p")):
+                yield f"coefficient/{row['feature']}/{name}", row[column], form
 
 
 def _individuals(table: pd.DataFrame) -> list[dict[Any, Any]]:

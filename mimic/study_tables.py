@@ -142,7 +142,7 @@ def _models(study: Study) -> PaperTable | None:
     values = pd.DataFrame(
         {
             "model": list(models),
-            "kind": [model.kind for model in models.values()],
+            "kind": [model.kind if model.features else "null" for model in models.values()],
             "features": [", ".join(model.features) for model in models.values()],
         }
     )
@@ -251,7 +251,7 @@ def _exemplars(study: Study) -> PaperTable | None:
     shown[f"p, {other}"] = rows["p_other"].map(percent)
     shown["difference, nats"] = rows["difference"].map(nats)
     caption = f"Single decisions of validation animals that {model} explains better, and worse, than {other}"
-    return PaperTable("exemplars", caption, rows, shown, ("log_odds", "choices"))
+    return PaperTable("exemplars", caption, rows, shown, ("log_odds", "choices", "configuration"))
 
 
 def _ledger(study: Study) -> PaperTable | None:

@@ -176,3 +176,18 @@ def test_what_cannot_be_drawn_is_told() -> None:
     wrong = CHAIN.assign(gain=CHAIN["gain"].where(CHAIN.index != 5, 0.3))
     with pytest.raises(ValueError, match="must add up to that of all; they do not for distance"):
         draw_stacked_chain(wrong)
+
+
+def test_long_names_of_models_break_after_underscores_and_have_room() -> None:
+    name = "a_very_long_model_name_that_nobody_would_type_twice"
+    rows = [
+        (f"{name}_{k}", stage, gain) for k in range(3) for stage, gain in (("stay", 0.2), ("choice", 0.1), ("all", 0.3))
+    ]
+    chain = pd.DataFrame(rows, columns=["model", "stage", "gain"]).assign(
+        gain_low=np.nan, gain_high=np.nan, lift=1.2, split="validation", behavior_group="all", weighting="individual"
+    )
+    ax = draw_stacked_chain(chain, width_cm=8.0)
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert [label.replace("\n", "") for label in labels] == [f"{name}_{k}" for k in range(3)]
+    assert all(line.endswith("_") for label in labels for line in label.split("\n")[:-1])
+    assert_legible(ax.figure)

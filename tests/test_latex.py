@@ -39,3 +39,10 @@ def test_long_tables_break_over_pages() -> None:
     assert r"\begin{longtable}{l}" in long
     assert r"\begin{table}" not in long
     assert long.count("x \\\\") == 41
+
+
+def test_long_names_may_break_within_themselves_where_their_column_wraps() -> None:
+    name = "environment/learning_rate=0.01,units=16-8"
+    wrapping = latex_table(pd.DataFrame({"a": [name]}), caption="c", label="l")
+    assert r"environment/\allowbreak{}learning\_\allowbreak{}rate=0.01,\allowbreak{}units=16-8" in wrapping
+    assert "allowbreak" not in latex_table(pd.DataFrame({"a": ["sea_ice"]}), caption="c", label="l")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from mimic.collection import FIGURE, collect
 from mimic.figures import new_figure
-from mimic.paper import Part, build_paper, check_paper, format_problems
+from mimic.paper import Part, _written, build_paper, check_paper, format_problems
 from mimic.paper_items import PaperFigure, PaperTable, Subject
 from mimic.registry import Registry, RunRecord
 
@@ -86,10 +89,6 @@ def test_a_paper_has_its_pdf_figures_tables_and_numbers(part: Part, text: Path, 
 
 
 def test_what_the_text_sets_is_the_text_of_the_number(part: Part, text: Path) -> None:
-    import json
-
-    from mimic.paper import _written
-
     with _written([part], text) as main:
         found = json.loads(typst.query(str(main), "<used>", field="value", root=str(main.parent)))
     assert found == [
@@ -133,6 +132,51 @@ def test_a_stale_item_stops_the_build_with_its_name(part: Part, text: Path, tmp_
     stale = Part(subject(sources={"evaluation": "two"}), part.registry)
     with pytest.raises(ValueError, match=r"fish/groups \(table\) is stale: evaluation changed after it was made"):
         build_paper([stale], tmp_path / "paper", text=text)
+
+
+def test_a_number_that_is_infinite_is_set_as_its_text(part: Part, tmp_path: Path) -> None:
+    impossible = pd.DataFrame({"name": ["gmp"], "value": [-np.inf], "text": ["\N{MINUS SIGN}\N{INFINITY}"]})
+    changed = subject(numbers=lambda: impossible.astype({"name": "str", "text": "str"}))
+    collect(changed, part.registry)
+    text = tmp_path / "text.typ"
+    text.write_text('#import "template.typ": *\n#n("fish/gmp") #assert(value("fish/gmp") == none)')
+    build_paper([Part(changed, part.registry)], tmp_path / "paper", text=text)
+    assert pd.read_csv(tmp_path / "paper" / "numbers.csv")["value"].tolist() == [-np.inf]
+
+
+def test_a_figure_that_is_taller_than_a_page_is_set_smaller(part: Part, tmp_path: Path) -> None:
+    values = pd.DataFrame({"model": ["a"]})
+    tall = PaperFigure("tall", "Tall", ("evaluation",), {"": values}, lambda: new_figure(17.0, 40.0), 17.0)
+    changed = subject(figures=[*subject().figures, lambda: tall])
+    collect(changed, part.registry)
+    text = tmp_path / "text.typ"
+    text.write_text('#import "template.typ": *\n#show: paper.with(title: [x])\n#fig("fish/tall") #fig("fish/line")')
+    with _written([Part(changed, part.registry)], text) as main:
+        pictures = json.loads(typst.query(str(main), "image", root=str(main.parent)))
+    sizes = {Path(p["source"]).stem: (p.get("width", "auto"), p.get("height", "auto")) for p in pictures}
+    assert sizes["tall"] == ("auto", "0% + 637.8pt")  # 22.5 cm
+    assert sizes["line"] == ("0% + 226.77pt", "auto")  # 8 cm
+
+
+def test_of_two_builds_at_the_same_time_the_later_stays(
+    part: Part, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "paper"
+    build_paper([part], out, text=text)
+    real, moves = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        real(source, target)
+        moves.append(target)
+        if len(moves) == 1:  # the earlier paper is away: another build comes in between
+            shutil.copytree(target, out)
+
+    monkeypatch.setattr("mimic.paper.os.replace", replace)
+    build_paper([part], out, text=text, date="2026-11-21")
+    assert moves[-1] == out
+    assert len(moves) == 3
+    assert {path.name for path in tmp_path.iterdir()} >= {"paper"}
+    assert not list(tmp_path.glob(".paper.*"))
 
 
 def test_files_of_figures_come_from_the_registry_and_are_the_recorded_bytes(

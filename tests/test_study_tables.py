@@ -40,7 +40,8 @@ def test_infinities_are_written_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.99996, "100.0 %"), (0.0999, "9.99 %"), (0.09996, "10.0 %"), (0.001, "0.10 %"), (1.0, "100 %")]
+    ("value", "text"),
+    [(0.99996, "100.0 %"), (0.0999, "9.99 %"), (0.09996, "10.0 %"), (0.001, "0.10 %"), (1.0, "100 %")],
 )
 def test_percent_has_three_digits_at_its_rounding_edges(value: float, text: str) -> None:
     assert percent(value) == text

@@ -58,9 +58,8 @@ def test_the_paper_has_every_figure_and_table_that_the_study_has(built: Path) ->
     paper = built / "runs" / "small" / "whitepaper"
     figures = {path.stem for path in (paper / "figures" / "small").glob("*.pdf")}
     assert figures == {
-        *("tracks", "covariate", "choice_set", "groups", "chain", "chain_stacked", "individuals"),
+        *("tracks", "covariate", "covariate_depth", "choice_set", "groups", "chain", "chain_stacked", "individuals"),
         *(
-            "exemplars",
             "used_habitat",
             "difference",
             "months",
