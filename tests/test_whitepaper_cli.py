@@ -16,6 +16,8 @@ from mimic.bars import progress_bars
 from mimic.configuration import load_configuration
 from mimic.registry import Registry
 from mimic.report import run_to_folder
+from mimic.study import load_study
+from mimic.study_figures import study_figures
 from mimic.whitepaper_cli import whitepaper_command
 from mimic.written import percent
 
@@ -153,7 +155,9 @@ def test_a_changed_metric_of_a_run_names_what_shows_it(mimic: Mimic, copied: Pat
     assert "small/groups.pdf" not in names
 
 
-def test_a_deleted_figure_is_named_and_refresh_draws_it_anew(mimic: Mimic, copied: Path) -> None:
+def test_a_deleted_figure_is_named_and_refresh_draws_it_anew(
+    mimic: Mimic, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry = Registry(registry_of(copied))
     figures = registry.figures()
     registry.delete_figures(figures.loc[figures["name"] == "small/chain.pdf", "id"].tolist())
@@ -161,9 +165,18 @@ def test_a_deleted_figure_is_named_and_refresh_draws_it_anew(mimic: Mimic, copie
     code, _, err = mimic("whitepaper", copied, "--registry", registry_of(copied))
     assert code == 2
     assert "small/chain.pdf (figure) is missing" in err
+    # Drawing all of them anew would take long: the study has two figures now.
+    every = {make.func.__name__: make for make in study_figures(load_study(copied, registry))}
+    monkeypatch.setattr("mimic.subjects.study_figures", lambda _: [every["_chain"], every["_tracks"]])
+    monkeypatch.setattr("mimic.subjects.learning_figures", lambda _: [])
     code, _, err = mimic("whitepaper", copied, "--registry", registry_of(copied), "--refresh")
     assert (code, err) == (0, "")
     assert check(mimic, copied) == (0, [])
+    assert sorted(path.stem for path in (copied / "whitepaper" / "figures" / "small").glob("*.pdf")) == [
+        "chain",
+        "tracks",
+    ]
+    assert "small/chain.pdf" in set(registry.figures()["name"])
 
 
 def test_check_says_in_words_that_all_is_well(mimic: Mimic, copied: Path) -> None:
