@@ -11,14 +11,33 @@ import pandas as pd
 from bokeh.document import Document
 from bokeh.embed import file_html
 from bokeh.events import DocumentReady, MouseLeave, MouseMove, Tap
-from bokeh.models import Button, Checkbox, CustomJS, DatetimeRangeSlider, Model, Select, TextInput
+from bokeh.models import (
+    Button,
+    Checkbox,
+    CustomJS,
+    DatetimeRangeSlider,
+    InlineStyleSheet,
+    Model,
+    Select,
+    TextInput,
+    Widget,
+)
 from bokeh.palettes import Viridis256
 from bokeh.resources import INLINE
 from jinja2 import Environment
 
 from mimic.answers import plain
 from mimic.page_map import decision_source, map_figure, map_view
-from mimic.page_panels import GROUP_TEXTS, by_date_figure, curve_figure, groups_table, people_table
+from mimic.page_panels import (
+    GROUP_TEXTS,
+    HEAD_PX,
+    MOST_ROWS,
+    ROW_PX,
+    by_date_figure,
+    curve_figure,
+    groups_table,
+    people_table,
+)
 from mimic.page_tables import NULL, PageTables
 from mimic.palette import DIFFERENCE_COLORS, interpolated, model_colors
 from mimic.schema import INDIVIDUAL, SPLIT, TIME, VALIDATION
@@ -42,6 +61,10 @@ MEANINGS = {
 }
 
 _ALL = ("", "all")
+# Around what the keyboard is on: that of bokeh is too pale to be seen, and styles of the page do not reach it.
+_RING = (
+    ":is(.bk-input, .bk-btn, input, .noUi-handle):focus-visible { outline: 2px solid #0072b2; outline-offset: 1px; }"
+)
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
 
@@ -112,8 +135,11 @@ def page_document(tables: PageTables) -> Document:
         roots += [*_group_controls(tables), groups_table(tables, colors)]
     if len(tables.curves):
         roots += [_feature_control(tables), curve_figure(tables.models, colors)]
+    ring = InlineStyleSheet(css=_RING)
     document = Document()
     for root in roots:
+        if isinstance(root, Widget):
+            root.stylesheets = [*root.stylesheets, ring]
         document.add_root(root)
     document.js_on_event(DocumentReady, _js("start()"))
     return document
@@ -212,6 +238,7 @@ def _page_facts(tables: PageTables) -> dict[str, Any]:
         "step_ms": _step_ms(tables),
         "individuals": _people(tables),
         "group_texts": GROUP_TEXTS,
+        "table_px": {"head": HEAD_PX, "row": ROW_PX, "most": MOST_ROWS},
         "palettes": {"viridis": viridis, "differences": interpolated(DIFFERENCE_COLORS, 255)},
         "view": view and {"x": view.x, "y": view.y, "aspect": view.aspect, "polar": view.is_polar},
         "curves": _curves(tables.curves) if len(tables.curves) else {},
@@ -276,7 +303,8 @@ def _counts(tables: PageTables) -> list[tuple[str, str]]:
         counts += [(f"individuals in {name}", f"{splits[name]:,}") for name in dict.fromkeys(sorted(people["split"]))]
     if people["first_utc"].notna().any():
         first, last = people["first_utc"].min(), people["last_utc"].max()
-        counts.append(("dates", f"{first.day} {first:%b %Y} to {last.day} {last:%b %Y}"))
+        ends = [f"{end.day} {end:%b %Y}" for end in (first, last)]
+        counts.append(("dates", " to ".join(dict.fromkeys(ends))))
     mean = float(tables.decisions["n_choices"].mean())
     counts += [("choices per decision", f"{mean:,.0f}"), ("models", f"{len(tables.models)}"), ("mimic", tables.version)]
     return [(what, value) for what, value in counts if value]

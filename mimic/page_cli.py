@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +33,11 @@ def report_command(
     path = run / _NAME if out is None else out
     load_summary(run)
     _check_file(path, overwrite=overwrite)
-    if importlib.util.find_spec("bokeh") is None:
-        raise ImportError('the page is made with bokeh, which is not installed; pip install "mimic[html]" brings it.')
+    try:
+        import_module("bokeh")
+    except ModuleNotFoundError:
+        advice = 'the page is made with bokeh, which is not installed; pip install "mimic[html]" brings it.'
+        raise ImportError(advice) from None
     from mimic.page import page_html
     from mimic.page_tables import page_tables
     from mimic.wholefile import write_whole

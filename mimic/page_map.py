@@ -22,7 +22,17 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from mimic.coastline import MapView, degrees_east, degrees_north, graticule, land, leaves_at, unwrap, view_of
+from mimic.coastline import (
+    KM_PER_DEGREE,
+    MapView,
+    degrees_east,
+    degrees_north,
+    graticule,
+    land,
+    leaves_at,
+    unwrap,
+    view_of,
+)
 from mimic.page_tables import PageTables
 from mimic.schema import INDIVIDUAL, LATITUDE, LONGITUDE, SPLIT, TIME
 
@@ -151,8 +161,7 @@ def _draw_degrees(fig: figure, view: MapView, widest: MapView) -> None:
         return
     fig.axis.visible = False
     fig.grid.visible = False
-    parallels, meridians = graticule(widest)
-    lines = [*parallels.values(), *meridians.values()]
+    lines = _graticule_lines(view, widest)
     fig.multi_line([line[:, 0] for line in lines], [line[:, 1] for line in lines], color="#8fa3b5", line_width=0.6)
     of_parallels, of_meridians = graticule(view)
     places: dict[str, np.ndarray] = {}
@@ -166,6 +175,18 @@ def _draw_degrees(fig: figure, view: MapView, widest: MapView) -> None:
     x, y = (low + at[:, k] * (high - low) for k, (low, high) in enumerate((view.x, view.y)))
     look = {"text_font_size": "12px", "text_color": "#33475b", "text_align": "center", "text_baseline": "middle"}
     fig.text(x.tolist(), y.tolist(), text=list(places), name="degrees", **look)
+
+
+def _graticule_lines(view: MapView, widest: MapView) -> list[np.ndarray]:
+    """The parallels and meridians that a map names, as far as its paper goes: (point, 2) each."""
+    parallels, meridians = graticule(view)
+    side = 1.0 if view.projection == "north polar" else -1.0
+    farthest = min(float(np.hypot(*np.meshgrid(widest.x, widest.y)).max()) / KM_PER_DEGREE, 179.0)
+    step = min((90.0 - abs(latitude) for latitude in parallels), default=np.inf)  # the first is a step from the pole
+    turn, away = np.linspace(-180.0, 180.0, 361), side * (90.0 - np.array([0.0, farthest]))
+    latitudes = [side * (90.0 - k * step) for k in range(1, int(farthest / step) + 1)]
+    around = [np.column_stack(view.project(turn, np.full(361, latitude))) for latitude in latitudes]
+    return around + [np.column_stack(view.project(np.full(2, longitude), away)) for longitude in meridians]
 
 
 def _shares(view: MapView, line: np.ndarray) -> np.ndarray:

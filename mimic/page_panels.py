@@ -10,6 +10,7 @@ import pandas as pd
 from bokeh.models import (
     CDSView,
     ColumnDataSource,
+    CustomJSCompare,
     DataTable,
     DateFormatter,
     DatetimeTickFormatter,
@@ -27,12 +28,21 @@ from bokeh.plotting import figure
 from mimic.page_tables import PageTables
 from mimic.schema import INDIVIDUAL
 
-__all__ = ["GROUP_TEXTS", "by_date_figure", "curve_figure", "groups_table", "people_table"]
+__all__ = [
+    "GROUP_TEXTS",
+    "HEAD_PX",
+    "MOST_ROWS",
+    "ROW_PX",
+    "by_date_figure",
+    "curve_figure",
+    "groups_table",
+    "people_table",
+]
 
 GROUP_TEXTS = ("model", "split", "choice_group", "behavior_group", "weighting", "note")
 """Columns that the filter of the table of groups looks in."""
 
-_ROW_PX, _HEAD_PX = 26, 34
+ROW_PX, HEAD_PX, MOST_ROWS = 26, 34, 12
 _TABLE_LOOK = """
 .slick-header-column { font-size: 12px; font-weight: 600; background: #f5f7f9; }
 .slick-cell { font-size: 13px; font-variant-numeric: tabular-nums; }
@@ -41,7 +51,8 @@ _TABLE_LOOK = """
 """
 # The intervals are texts that sort by their lower ends; <%- %> keeps what comes from files from being HTML.
 _INTERVAL = '<div style="text-align: right"><%- isNaN(value) || value === null ? "–" : interval %></div>'
-_MODEL = '<span style="color: <%- color %>">&#9632;</span> <%- value %>'
+_MODEL = '<span title="<%- value %>"><span style="color: <%- color %>">&#9632;</span> <%- value %></span>'
+_TEXT = '<span title="<%- value %>"><%- value %></span>'  # whole where the column is too narrow for it
 
 
 def groups_table(tables: PageTables, colors: Mapping[str, str]) -> DataTable:
@@ -58,7 +69,7 @@ def groups_table(tables: PageTables, colors: Mapping[str, str]) -> DataTable:
     data["color"] = [colors.get(model, "#404040") for model in data["model"]]
     whole = NumberFormatter(format="0,0", text_align="right")
     fine = NumberFormatter(format="0.0000", text_align="right", nan_format="–")
-    plain = StringFormatter()
+    plain = HTMLTemplateFormatter(template=_TEXT)
     columns = [
         _column("model", "model", 116, HTMLTemplateFormatter(template=_MODEL)),
         _column("split", "split", 76, plain),
@@ -76,7 +87,7 @@ def groups_table(tables: PageTables, colors: Mapping[str, str]) -> DataTable:
     ]
     source = ColumnDataSource(data, name="groups")
     view = CDSView(filter=IndexFilter(indices=list(range(len(groups))), name="groups_shown"))
-    return _table("groups_table", source, columns, min(12, len(groups)), view=view, selectable=False)
+    return _table("groups_table", source, columns, min(MOST_ROWS, len(groups)), view=view, selectable=False)
 
 
 def people_table(tables: PageTables) -> DataTable:
@@ -95,8 +106,8 @@ def people_table(tables: PageTables) -> DataTable:
     fine = NumberFormatter(format="0.0000", text_align="right", nan_format="–")
     date = DateFormatter(format="%d %b %Y", nan_format="–", null_format="–", text_align="right")
     columns = [
-        _column(INDIVIDUAL, "individual", 160, StringFormatter()),
-        _column("split", "split", 90, StringFormatter()),
+        _column(INDIVIDUAL, "individual", 160, HTMLTemplateFormatter(template=_TEXT)),
+        _column("split", "split", 90, HTMLTemplateFormatter(template=_TEXT)),
         _column("n", "decisions", 86, NumberFormatter(format="0,0", text_align="right")),
         _column("first", "first", 106, date),
         _column("last", "last", 106, date),
@@ -155,6 +166,8 @@ def curve_figure(models: Sequence[str], colors: Mapping[str, str]) -> figure:
         tools="pan,box_zoom,reset,save",
         active_scroll=None,
         toolbar_location="right",
+        # bokeh clears a canvas from half a pixel on: what a narrower layout has left in its first column stays
+        styles={"clip-path": "inset(0 0 0 1px)"},
     )
     fig.toolbar.logo = None
     _quiet(fig)
@@ -193,6 +206,8 @@ def _table(
     selectable: bool = True,
 ) -> DataTable:
     """A table as wide as the page that shows up to so many rows at once."""
+    for column in columns:
+        column.sorter = CustomJSCompare(code=f"return mimicPage.compare('{name}', x, y)")
     return DataTable(
         name=name,
         source=source,
@@ -202,8 +217,8 @@ def _table(
         reorderable=False,
         selectable=selectable,
         autosize_mode="force_fit",
-        row_height=_ROW_PX,
-        height=_HEAD_PX + _ROW_PX * rows,
+        row_height=ROW_PX,
+        height=HEAD_PX + ROW_PX * rows,
         sizing_mode="stretch_width",
         stylesheets=[InlineStyleSheet(css=_TABLE_LOOK)],
     )

@@ -18,7 +18,17 @@ from mimic.points import Model, differs_within
 from mimic.probability import grouped_sum, selected_log_probability
 from mimic.responses import CURVE_COLUMNS, response
 from mimic.runs import load_run, load_summary
-from mimic.schema import DECISION, INDIVIDUAL, LATITUDE, LONGITUDE, ORIGIN, SPLIT, TIME, ChoiceSets
+from mimic.schema import (
+    DECISION,
+    INDIVIDUAL,
+    LATITUDE,
+    LONGITUDE,
+    ORIGIN,
+    SPLIT,
+    TIME,
+    ChoiceSets,
+    require_columns,
+)
 from mimic.scores import check_log_odds
 from mimic.stay import find_stay
 
@@ -40,8 +50,9 @@ NULL = "null (1/n)"
 MAX_SHOWN = 60_000
 _MAX_BYTES, _BYTES, _BYTES_OF_MODEL = 7_000_000, 44, 6
 
+_GROUP_KEYS = ["split", "choice_group", "behavior_group", "weighting"]
 _CURVES = ["model", *CURVE_COLUMNS]
-_CURVE_DECISIONS = 200  # per curve: enough for its shape, and all curves of a run take seconds
+_MOST_DECISIONS = 30_000  # that curves are sampled from: each curve reads the columns of all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,17 +261,18 @@ def thinned(decisions: pd.DataFrame, n_models: int, *, limit: int = MAX_SHOWN) -
 
 
 def curve_tables(
-    models: Mapping[str, Model], cs: ChoiceSets, *, n_decisions: int = _CURVE_DECISIONS, n_grid: int = 16
+    models: Mapping[str, Model], cs: ChoiceSets, *, n_decisions: int = 500, n_grid: int = 20
 ) -> pd.DataFrame:
     """The accumulated local effects of every feature that differs between choices, of every model that has it.
 
-    Columns `model` and `mimic.responses.CURVE_COLUMNS`, on a bounded sample of decisions; features in the order of
-    the choice sets. Features that are the same for all choices cancel and have no curve.
+    Columns `model` and `mimic.responses.CURVE_COLUMNS`, as `mimic explain response` computes them; features in the order
+    of the choice sets. Features that are the same for all choices cancel and have no curve. Of more than 30,000
+    decisions so many are drawn first.
     """
     found = []
-    # of the same sample for all: `sample_rows` would read every column again for each curve
-    taken = np.sort(np.random.default_rng(0).permutation(cs.n_decisions)[: 10 * n_decisions])
-    part = cs.pick(taken)
+    part = cs
+    if cs.n_decisions > _MOST_DECISIONS:
+        part = cs.pick(np.sort(np.random.default_rng(0).permutation(cs.n_decisions)[:_MOST_DECISIONS]))
     for feature in part.features:
         if not differs_within(part, feature):
             continue
@@ -279,11 +291,11 @@ def _natural(name: str) -> str:
 def _read_groups(path: Path) -> pd.DataFrame:
     # a model or group may be called "none" or "NA": only numbers can be missing
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    require_columns(table.columns.tolist(), ["model", *_GROUP_KEYS, "gmp"], where=str(path))
     for name in table.columns.difference(["model", "split", "choice_group", "behavior_group", "weighting", "note"]):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     # the models of a group side by side, groups in the order of the run
-    keys = ["split", "choice_group", "behavior_group", "weighting"]
-    order = np.lexsort([pd.factorize(table[name])[0] for name in reversed(keys)])
+    order = np.lexsort([pd.factorize(table[name])[0] for name in reversed(_GROUP_KEYS)])
     return table.iloc[order].reset_index(drop=True)
 
 

@@ -184,7 +184,10 @@ def load_summary(folder: Path) -> dict[str, Any]:
     """
     if not (folder / _SUMMARY).is_file():
         raise FileNotFoundError(f"{folder} is no run folder (no {_SUMMARY} in it); give the --out of a mimic run.")
-    summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    try:
+        summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / _SUMMARY} is damaged; run the experiment again ({error}).") from error
     return summary
 
 

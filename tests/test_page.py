@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 pytest.importorskip("bokeh", reason="bokeh is not installed (the extra html)")
 
@@ -20,9 +22,9 @@ from bokeh.models import ColumnDataSource
 from paged import MODELS, known_tables, many_tables
 from test_page_tables import _run
 
-from mimic.coastline import view_of
+from mimic.coastline import graticule, view_of
 from mimic.page import page_document, page_html
-from mimic.page_map import decision_source, map_view, wider
+from mimic.page_map import _graticule_lines, decision_source, map_view, wider
 from mimic.page_tables import NULL
 
 
@@ -93,6 +95,24 @@ def test_polar_run_has_names_of_degrees_and_no_axes() -> None:
     assert not any(axis.visible for axis in fig.axis)
     (degrees,) = fig.select(name="degrees")
     assert any(text.endswith("°N") for text in degrees.data_source.data["text"])
+
+
+def test_polar_map_draws_the_lines_that_it_names() -> None:
+    # by 87 degrees north lines of the paper around are two degrees and 30 degrees apart, its names one and 10
+    longitude, latitude = np.array([-8.0, 12.0, 3.0]), np.array([84.0, 85.0, 87.0])
+    view = view_of(longitude, latitude)
+    parallels, meridians = graticule(view)
+    drawn = _graticule_lines(view, wider(view))
+    for line in (*parallels.values(), *meridians.values()):
+        middle = shapely.Point(line[len(line) // 2])
+        assert min(shapely.LineString(other).distance(middle) for other in drawn) < 0.1  # km
+
+
+def test_study_of_one_day_has_one_date() -> None:
+    tables = known_tables()
+    people = tables.individuals.assign(first_utc=pd.Timestamp("2020-05-01 03:00"), last_utc=pd.Timestamp("2020-05-01"))
+    assert "<dt>dates</dt><dd>1 May 2020</dd>" in page_html(replace(tables, individuals=people))
+    assert "<dt>dates</dt><dd>1 May 2020 to 6 May 2020</dd>" in page_html(tables)
 
 
 def test_individuals_of_the_page_have_d_of_every_model_the_null_last() -> None:
@@ -191,10 +211,7 @@ def test_bad_input_gives_one_message(
 def test_without_bokeh_the_command_tells_what_to_install(
     tmp_path: Path, mimic: Mimic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from importlib import util
-
-    find = util.find_spec
-    monkeypatch.setattr(util, "find_spec", lambda name, *more: None if name == "bokeh" else find(name, *more))
+    monkeypatch.setitem(sys.modules, "bokeh", None)  # as if it were not there
     (tmp_path / "summary.json").write_text("{}")
     code, _, err = mimic("report", tmp_path)
     assert code == 2

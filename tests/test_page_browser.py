@@ -288,6 +288,64 @@ def test_click_on_a_head_sorts_the_table(page: Page) -> None:
     assert gmp() == sorted(before)
 
 
+def test_missing_values_are_last_whichever_way_a_table_is_sorted(page: Page) -> None:
+    page.run("const d = Bokeh.documents[0].get_model_by_name('groups').data; d.lift[0] = NaN; d.lift[4] = NaN")
+    page.select("groups_split", "all")
+    page.wait_for("#groups-shown", "8 of 16 rows")
+    try:
+        head = next(cell for cell in page.find("groups_table", ".slick-header-column") if cell.text == "lift")
+        for reverse in (False, True):
+            head.click()
+            lifts = [row[11] for row in page.rows("groups_table")]
+            assert lifts[-2:] == ["–", "–"]
+            assert lifts.count("–") == 2
+            numbers = [float(lift) for lift in lifts if lift != "–"]
+            assert numbers == sorted(numbers, reverse=reverse)
+    finally:
+        page.select("groups_split", "validation")
+
+
+def test_names_sort_by_the_numbers_in_them(page: Page) -> None:
+    head = page.find("people_table", ".slick-header-column")[0]
+    for names in (["seal 1", "seal 2", "seal 10"], ["seal 10", "seal 2", "seal 1"]):
+        head.click()
+        assert [row[0] for row in page.rows("people_table")] == names
+        page.run("mimicPage.recolor()")  # with new values in its rows
+        assert [row[0] for row in page.rows("people_table")] == names
+    head.click()
+
+
+def test_tab_key_leaves_a_table(page: Page) -> None:
+    page.find("people_table", ".slick-cell.l0")[0].click()
+    inside = DEEP + "return document.activeElement === of('people_table').firstElementChild"
+    assert page.run(inside)
+    for _ in range(8):  # its three rows have 27 cells
+        ActionChains(page.browser).send_keys(Keys.TAB).perform()
+    assert not page.run(inside)
+    page.run("document.activeElement.blur()")
+
+
+def test_table_is_as_high_as_its_rows(page: Page) -> None:
+    height = "return Bokeh.documents[0].get_model_by_name('groups_table').height"
+    before = page.run(height)
+    page.find("groups_text", "input")[0].send_keys("MOVE dist")
+    page.wait_for("#groups-shown", "1 of 16 rows")
+    assert page.run(height) == before - 3 * 26
+    page.find("groups_text", "input")[0].send_keys(*[Keys.BACKSPACE] * 9)
+    page.wait_for("#groups-shown", "4 of 16 rows")
+
+
+def test_scale_has_several_marks_whatever_its_range(page: Page) -> None:
+    # p from 0.25 to 1; differences of up to ln 2
+    texts = "return Bokeh.documents[0].get_model_by_name('scale_ticks').ticks.map((v) => mimicPage.scaleText(v))"
+    assert page.run(texts) == ["0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1"]
+    page.select("mode", "lift over 1/n (A)")
+    assert page.run(texts) == ["1/3", "×1", "×3"]
+    page.select("model", MODELS[0])
+    page.select("mode", "probability (A)")
+    page.select("model", MODELS[1])
+
+
 def test_color_follows_the_chosen_kind_and_models(page: Page) -> None:
     state = """
     const m = (name) => Bokeh.documents[0].get_model_by_name(name), image = m("dots").data.image[0]

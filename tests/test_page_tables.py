@@ -173,6 +173,13 @@ def test_groups_keep_names_that_look_like_missing_values_and_models_stand_side_b
     assert groups["gmp"].isna().tolist() == [False, False, True]
 
 
+def test_table_of_groups_without_its_columns_is_refused_by_its_name(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    (run / "evaluation.csv").write_text("garbage\n1\n")
+    with pytest.raises(ValueError, match="evaluation.csv: expected the columns model, split, .*; got garbage"):
+        page_tables(run, curves=False)
+
+
 def test_run_without_any_known_selection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no decision whose selection is known"):
         page_tables(_run(tmp_path, n_unknown=120))

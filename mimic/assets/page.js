@@ -4,8 +4,14 @@ const mimicPage = (() => {
   const state = {individual: -1, hidden: new Set(), kind: "probability", waiting: false, rows: [], own: [], paint: []}
   let facts = null
   const byId = (id) => document.getElementById(id)
-  const model = (name) => Bokeh.documents[0].get_model_by_name(name)
+  // Bokeh looks through all of its models for a name: too slow for every decision.
+  const known = new Map()
+  function model(name) {
+    if (!known.has(name)) known.set(name, Bokeh.documents[0].get_model_by_name(name))
+    return known.get(name)
+  }
   const has = (name) => model(name) != null
+  const tables = () => ["groups_table", "people_table"].filter(has)
   const column = (name) => model("decisions").data[name]
   const text = (value) => String(value).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`)
   const count = (n) => n.toLocaleString("en-US")
@@ -19,6 +25,7 @@ const mimicPage = (() => {
   }
   const minute = (ms) => Number.isFinite(ms) ? `${day(ms)} ${new Date(ms).toISOString().slice(11, 16)}` : ""
 
+  const span = (first, last) => first == last ? first : `${first} to ${last}`
   const DAY = 86400000
   const whole = (ms) => facts.step_ms >= DAY ? day(ms) : minute(ms)
 
@@ -37,16 +44,51 @@ const mimicPage = (() => {
     if (has("map")) { fit(); show() }
     if (has("feature")) respond()
     choose(-1)
+    ease()
     // columns were laid out before the page had its width
     requestAnimationFrame(widen)
     window.addEventListener("resize", () => requestAnimationFrame(widen))
     document.body.dataset.ready = "yes"
   }
 
+  const views = (name) => [...Bokeh.index.query((view) => view.model.name == name)]
+
+  // For those who have no mouse: the tab key leaves a table (it went through all of its cells), and ends of the slider
+  // have names.
+  function ease() {
+    for (const view of tables().flatMap(views)) {
+      view.el.addEventListener("keydown", (event) => { if (event.key == "Tab") event.stopImmediatePropagation() }, true)
+    }
+    for (const view of views("time")) {
+      view.shadow_el.querySelectorAll(".noUi-handle").forEach((handle, k) =>
+        handle.setAttribute("aria-label", k == 0 ? "decisions from" : "decisions until"))
+    }
+  }
+
+  // Of two values of a column: names by the numbers in them; those that are missing last, whichever way it is sorted.
+  function compare(name, x, y) {
+    const missing = (value) => value == null || Number.isNaN(value)
+    if (missing(x) || missing(y)) {
+      const way = views(name)[0].grid.getSortColumns()[0]?.sortAsc ? 1 : -1  // what bokeh will multiply by
+      return way * (missing(x) - missing(y))
+    }
+    return typeof x == "number" ? (x > y) - (x < y) : String(x).localeCompare(String(y), "en", {numeric: true})
+  }
+
+  // New rows are sorted by bokeh as columns say, but not as `compare` does.
+  function sortAgain(name) {
+    for (const view of views(name).filter((view) => view.grid != null)) {
+      const columns = view.grid.getColumns(), place = (id) => view.grid.getColumnIndex(id)
+      view.data.sort(view.grid.getSortColumns().map((one) => ({sortCol: columns[place(one.columnId)], sortAsc: one.sortAsc})))
+      view.grid.invalidate()
+      view.updateSelection()
+    }
+  }
+
   // The columns of tables get their own widths again, in proportion, as wide as the page is.
   function widen() {
-    for (const name of ["groups_table", "people_table"].filter(has)) {
-      for (const view of Bokeh.index.query((view) => view.model.name == name)) {
+    for (const name of tables()) {
+      for (const view of views(name)) {
         const widths = Object.fromEntries(model(name).columns.map((column) => [column.field, column.width]))
         view.grid.setColumns(view.grid.getColumns().map((column) => ({...column, width: widths[column.field]})))
         view.grid.autosizeColumns()
@@ -66,6 +108,9 @@ const mimicPage = (() => {
       if (fits && words.every((word) => own.includes(word))) rows.push(i)
     }
     model("groups_shown").indices = rows
+    const {head, row, most} = facts.table_px
+    model("groups_table").height = head + row * Math.min(Math.max(rows.length, 1), most)
+    sortAgain("groups_table")
     byId("groups-shown").textContent = `${count(rows.length)} of ${count(data.model.length)} rows`
   }
 
@@ -94,7 +139,7 @@ const mimicPage = (() => {
     state.rows = rows
     paint()
     const n = met.reduce((sum, one) => sum + one, 0)
-    const when = has("time") ? `${whole(from)} to ${whole(facts.step_ms >= DAY ? to - 1 : to)}: ` : ""
+    const when = has("time") ? `${span(whole(from), whole(facts.step_ms >= DAY ? to - 1 : to))}: ` : ""
     byId("shown").textContent =
       `${when}${count(rows.length)} of ${plural(times.length, "decision")}, of ${plural(n, "individual")}`
   }
@@ -117,6 +162,7 @@ const mimicPage = (() => {
     const [at_x, at_y] = [(home.x[0] + home.x[1]) / 2, (home.y[0] + home.y[1]) / 2]
     x.setv({start: at_x - half_x, end: at_x + half_x, reset_start: at_x - half_x, reset_end: at_x + half_x})
     y.setv({start: at_y - half_y, end: at_y + half_y, reset_start: at_y - half_y, reset_end: at_y + half_y})
+    nameScale()
     paint()
   }
 
@@ -163,8 +209,18 @@ const mimicPage = (() => {
   }
 
   const palettes = {probability: "viridis", lift: "differences", difference: "differences"}
-  const logMarks = [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1]
-  const liftMarks = [1 / 100, 1 / 30, 1 / 10, 1 / 3, 1, 3, 10, 30, 100, 300]
+  // Of the first list that has several marks within a scale.
+  const logMarks = [
+    [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1],
+    [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
+    [0.9, 0.92, 0.94, 0.96, 0.98, 1],
+  ]
+  const liftMarks = [
+    [1 / 100, 1 / 30, 1 / 10, 1 / 3, 1, 3, 10, 30, 100, 300],
+    [1 / 2, 1 / 1.5, 1 / 1.2, 1, 1.2, 1.5, 2],
+    [1 / 1.1, 1 / 1.05, 1 / 1.02, 1, 1.02, 1.05, 1.1],
+  ]
+  const steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
 
   function recolor() {
     const [a, b] = [chosenModel("model"), chosenModel("other")]
@@ -178,17 +234,24 @@ const mimicPage = (() => {
       const [low, high] = limits(value, kind)
       model("colors").setv({palette: facts.palettes[palettes[kind]], low, high})
       model("scale_ticks").ticks = marks(low, high, kind)
-      model("scale").title = {
-        probability: `probability of the selected choice by ${names()[a]}`,
-        lift: `lift of ${names()[a]} over 1/n (blue: better than chance)`,
-        difference: `ln p by ${names()[a]} less ln p by ${names()[b]}, nats (blue: ${names()[a]} is better)`,
-      }[kind]
+      nameScale()
       const paints = facts.palettes[palettes[kind]].map(mimicDots.packed), last = paints.length - 1
       state.paint = Int32Array.from(value, (v) => Number.isNaN(v) ? 0x999999
         : paints[Math.round(last * Math.min(Math.max((v - low) / (high - low), 0), 1))])
       paint()
     }
     people(a, b)
+  }
+
+  // What the colors mean, with the letters of the models where their names are too long for the scale.
+  function nameScale() {
+    const told = {
+      probability: (a) => `probability of the selected choice by ${a}`,
+      lift: (a) => `lift of ${a} over 1/n (blue: better than chance)`,
+      difference: (a, b) => `ln p by ${a} less ln p by ${b}, nats (blue: ${a} is better)`,
+    }[state.kind]
+    const full = told(model("model").value, model("other").value)
+    model("scale").title = full.length * 6.5 < model("map").inner_width ? full : told("model A", "model B")
   }
 
   // Of the finite values: most of the range, symmetric where zero is the middle. Beyond it colors stay the same.
@@ -203,19 +266,20 @@ const mimicPage = (() => {
 
   function marks(low, high, kind) {
     if (kind == "difference") {
-      const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((s) => high / s <= 4) ?? high
+      const step = steps.find((s) => high / s <= 4) ?? high
       const found = []
       for (let k = Math.ceil(low / step); k * step <= high; k++) found.push(k * step)
       return found
     }
-    const all = (kind == "probability" ? logMarks : liftMarks).map(Math.log)
-    return all.filter((v) => v >= low - 1e-9 && v <= high + 1e-9)
+    const within = (v) => v >= low - 1e-9 && v <= high + 1e-9
+    const lists = (kind == "probability" ? logMarks : liftMarks).map((list) => list.map(Math.log).filter(within))
+    return lists.find((list) => list.length > 2) ?? lists.at(-1)
   }
 
   function scaleText(tick) {
-    if (state.kind == "difference") return fixed(tick, Math.abs(tick) < 1e-9 || Number.isInteger(tick) ? 0 : 1)
-    const value = Math.exp(tick)
-    if (state.kind == "lift") return value < 0.99 ? `1/${Math.round(1 / value)}` : `×${Math.round(value)}`
+    if (state.kind == "difference") return String(Number(tick.toFixed(3))).replace("-", "−")
+    const value = Math.exp(tick), short = (v) => String(Number(v.toFixed(v < 2.5 ? 2 : 0)))
+    if (state.kind == "lift") return value < 1 - 1e-9 ? `1/${short(1 / value)}` : `×${short(value)}`
     return String(Number(value.toPrecision(2)))
   }
 
@@ -226,7 +290,8 @@ const mimicPage = (() => {
       return `${mark}${name.padEnd(width)}  ${fixed(chance(k, i), 4).padStart(6)}  ${String(rank(k, i)).padStart(5)}`
     })
     const n = column("n")[i]
-    const head = `${facts.individuals[column("who")[i]].name}   ${minute(column("time")[i])} UTC`
+    const when = minute(column("time")[i])
+    const head = facts.individuals[column("who")[i]].name + (when && `   ${when} UTC`)
     return [head, `${" ".repeat(width + 1)}       p   rank of ${n}`, ...lines].join("\n")
   }
 
@@ -307,7 +372,7 @@ const mimicPage = (() => {
     }
     const one = facts.individuals[k]
     const lines = [["decisions", count(one.n)], ["split", one.split]]
-    if (Number.isFinite(one.first)) lines.splice(1, 0, ["dates", `${day(one.first)} to ${day(one.last)}`])
+    if (Number.isFinite(one.first)) lines.splice(1, 0, ["dates", span(day(one.first), day(one.last))])
     if (one.stay != null) lines.push(["share of stays", `${fixed(100 * one.stay, 1)} %`])
     const facts_rows = lines.map(([what, value]) => `<tr><th>${what}</th><td class="number">${text(value)}</td></tr>`)
     const models = names().map((name, m) => {
@@ -357,6 +422,7 @@ const mimicPage = (() => {
       difference: of((one) => d(one, a) == d(one, b) ? 0 : d(one, a) - d(one, b)),
     }
     model("people_table").view.change.emit()  // new values in the same rows do not reach a table by themselves
+    sortAgain("people_table")
   }
 
   function chooseModels() {
@@ -379,7 +445,7 @@ const mimicPage = (() => {
   }
 
   return {
-    start, filterGroups, showSoon, show, fit, recolor, chooseModels, respond, scaleText, paintSoon, hover, tap,
+    start, filterGroups, showSoon, show, fit, recolor, chooseModels, respond, scaleText, paintSoon, hover, tap, compare,
     chooseName: (name) => choose(facts.individuals.findIndex((one) => one.name == name)),
     chooseRow: (indices) => { const k = indices[0] ?? -1; if (k != state.individual) choose(k) },
     leave: () => { byId("tip").hidden = true },
