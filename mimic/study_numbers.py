@@ -180,8 +180,9 @@ def _spreads(study: Study) -> Iterator[Number]:
     for row in best.to_dict(orient="records"):
         place = f"spread/{row['model']}"
         yield f"{place}/n_seeds", row["n_seeds"], "count"
-        for name in ("min", "median", "p90", "spread"):
+        for name in ("min", "median", "p90"):
             yield f"{place}/{name}", row[name], "nats"
+        yield f"{place}/spread", row["spread"], "number"
 
 
 def _coefficients(table: pd.DataFrame) -> Iterator[Number]:

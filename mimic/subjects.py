@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mimic.identity import content_id, table_id
+from mimic.identity import table_id
 from mimic.palette import COLUMN_CM
 from mimic.paper_items import NUMBER_COLUMNS, PaperFigure, PaperTable, Subject
 from mimic.power import animals_needed
@@ -55,7 +55,7 @@ def power_subject(table: pd.DataFrame) -> Subject:
     facts = {
         "title": "power of a study",
         "kind": "simulation",
-        "record": content_id({"simulation": POWER}),
+        "record": table_id(table),
         "effect": str(table["effect"].iloc[0]),
     }
     makers: list[Callable[[], PaperTable | None]] = [lambda: _power_table(table)]

@@ -221,3 +221,25 @@ def test_many_problems_are_counted() -> None:
     text = format_problems([Problem(f"fish/{k}", "number", "is stale") for k in range(15)])
     assert text.count("\n") == 12
     assert text.endswith("and 3 more; --check names them all")
+
+
+def test_captions_of_a_simulation_carry_its_record(part: Part, text: Path, tmp_path: Path) -> None:
+    simulated = subject(run_ids=[], facts={"title": "power", "record": "3fa2b1c0d4e5f607"})
+    collect(simulated, part.registry)
+    from mimic.paper import _written
+
+    with _written([Part(simulated, part.registry)], text) as main:
+        captions = typst.query(str(main), "figure.caption", root=str(main.parent), ignore_system_fonts=True)
+    assert captions.count("3fa2b1c0") == 2  # of the figure and of the table
+    assert "Simulation" in captions
+
+
+def test_captions_say_whose_they_are_only_among_several_studies(part: Part, text: Path) -> None:
+    from mimic.paper import _written
+
+    other = subject(name="birds", tables=[], figures=[])
+    collect(other, part.registry)
+    for parts, said in (([part], False), ([part, Part(other, part.registry)], True)):
+        with _written(parts, text) as main:
+            captions = typst.query(str(main), "figure.caption", root=str(main.parent), ignore_system_fonts=True)
+        assert ('"text":"fish"' in captions.replace(" ", "")) is said
