@@ -36,7 +36,7 @@ FORMATS = ("pdf", "svg", "png")
 
 Progress = Callable[..., None]
 
-_CODE = ("study_numbers", "study_tables", "study_figures", "study_learning", "figures")
+_CODE = ("study_numbers", "study_tables", "study_figures", "study_learning", "study_maps", "figures")
 _MANIFEST = ["kind", "name", "key", "content", "sources", "caption", "width_cm", "mimic", "code"]
 NUMBER, TABLE, FIGURE, DATA = "number", "table", "figure", "data"
 

@@ -1,8 +1,8 @@
-"""A study into the figures of its paper about data, results and individuals: tidy tables and what draws them."""
+"""A study into the figures of its paper about results and individuals: tidy tables and what draws them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,10 @@ import pandas as pd
 
 from mimic.baseline import BASELINE
 from mimic.calibration import reliability
-from mimic.cell_values import covariate_cells
-from mimic.exemplars import choice_set_table, difference_map_table, exemplar_decisions, exemplars
+from mimic.drawn import COMPARED, colors_of, pair_of_study, to_draw
+from mimic.exemplars import exemplars
 from mimic.individual_tables import individual_differences, individual_table, month_table
-from mimic.palette import COLUMN_CM, PAGE_CM, model_colors
+from mimic.palette import COLUMN_CM, PAGE_CM
 from mimic.paper_items import PaperFigure
 from mimic.points import differs_within
 from mimic.ranks import rank_histogram
@@ -24,22 +24,16 @@ from mimic.stay_shares import stay_distribution, stay_homogeneity, stay_shares
 from mimic.study import Study
 from mimic.used_habitat import feature_shares
 
-__all__ = ["colors_of", "figure_of", "pair_of_study", "study_figures", "to_draw"]
-
-_COMPARED = ("log_odds", "choices", "configuration")  # which says the two models that are compared, and the colors
+__all__ = ["study_figures"]
 
 
 def study_figures(study: Study) -> list[Callable[[], PaperFigure | list[PaperFigure] | None]]:
     """Makers of these figures; None where there is nothing to show."""
     makers = [
-        _tracks,
-        _covariate,
-        _choice_set,
         _groups,
         _chain,
         _chain_stacked,
         _individuals,
-        _difference,
         _exemplars,
         _months,
         _stay,
@@ -49,121 +43,6 @@ def study_figures(study: Study) -> list[Callable[[], PaperFigure | list[PaperFig
         _bins,
     ]
     return [partial(make, study) for make in makers]
-
-
-def figure_of(draw: Callable[[], Any]) -> Any:
-    """What a drawing function gives, axes or a figure, as the figure."""
-    from mimic.figures import root_figure
-
-    drawn = draw()
-    return drawn if hasattr(drawn, "savefig") else root_figure(drawn)
-
-
-def to_draw(
-    name: str,
-    caption: str,
-    sources: tuple[str, ...],
-    tables: Mapping[str, pd.DataFrame],
-    draw: Callable[[], Any],
-    width_cm: float = COLUMN_CM,
-) -> PaperFigure:
-    """A figure that is drawn when it is wanted; `draw` gives axes or a figure."""
-    return PaperFigure(name, caption, sources, tables, partial(figure_of, draw), width_cm)
-
-
-def colors_of(study: Study) -> dict[str, str]:
-    """The color of each model, the same in all figures of the study."""
-    return model_colors(list(study.log_odds))
-
-
-def pair_of_study(study: Study) -> tuple[str, str] | None:
-    """The model and the other one that maps and exemplars compare; None for a study of one model."""
-    if study.configuration.figures.difference is not None:
-        return study.configuration.figures.difference
-    return (study.models[-1], study.models[-2]) if len(study.models) > 1 else None
-
-
-def _tracks(study: Study) -> PaperFigure | None:
-    if study.tracks is None:
-        return None
-    tracks, by = study.tracks, study.configuration.figures.color_by
-    if by not in tracks:
-        by = INDIVIDUAL
-    caption = f"Tracks of {tracks[INDIVIDUAL].nunique()} animals, {len(tracks):,} fixes after cleaning and resampling"
-    caption += "" if by == INDIVIDUAL else f", colored by {by.replace('_', ' ')}"
-
-    def draw() -> Any:
-        from mimic.maps import draw_tracks
-
-        return draw_tracks(tracks, color_by=by, width_cm=COLUMN_CM)
-
-    return to_draw("tracks", caption, ("tracks", "configuration"), {"": tracks}, draw)
-
-
-def _covariate(study: Study) -> list[PaperFigure] | None:
-    """One map for each covariate, or feature made of it, that a model takes; the last one under the plain name."""
-    if not study.is_spatial:
-        return None
-    cs = study.choice_sets
-    used = {feature for model in study.configuration.models.values() for feature in model.features}
-    names = [
-        name for name in cs.features if name in used and cs.info[name].role == "choice" and differs_within(cs, name)
-    ]
-    names = [name for name in names if len(np.unique(cs.features[name][:20_000])) > 2]
-    if not names:
-        return None
-    found = []
-    for name in names:
-        table = covariate_cells(study.choice_sets, name)
-        caption = f"{name.replace('_', ' ')} on the H3 cells of all choice sets{_period(table)}"
-
-        def draw(table: pd.DataFrame = table, name: str = name) -> Any:
-            from mimic.cell_figures import draw_cells
-
-            return draw_cells(table, label=name.replace("_", " "), width_cm=COLUMN_CM)
-
-        shown = "covariate" if name == names[-1] else f"covariate_{name}"
-        found.append(to_draw(shown, caption, ("choices",), {"": table}, draw))
-    return found
-
-
-def _period(table: pd.DataFrame) -> str:
-    """When the values of a map are from, as its table says it."""
-    for column in ("period", "time_utc"):
-        if column in table and table[column].notna().any():
-            return f", {table[column].iloc[0]}"
-    return ""
-
-
-def _choice_set(study: Study) -> PaperFigure | None:
-    pair = pair_of_study(study)
-    if not study.is_spatial or pair is None:
-        return None
-    model, other = pair
-    found = exemplar_decisions(
-        study.log_odds, study.choice_sets, model, other, n=1, splits=[VALIDATION], choice_group=_moves(study)
-    )
-    if found.empty:
-        return None
-    one = found.iloc[0]
-    both = {name: study.log_odds[name] for name in (other, model)}
-    table = choice_set_table(both, study.choice_sets, one[INDIVIDUAL], one["decision"])
-    when = f" on {one[TIME]:%Y-%m-%d %H:%M} UTC" if TIME in one and pd.notna(one[TIME]) else ""
-    caption = (
-        f"The choice set of one decision, of {one[INDIVIDUAL]}{when}, with the probability that {other} and {model} gave "
-        f"to each cell: of all moves of validation animals the one that {model} explains best against {other}"
-    )
-
-    def draw() -> Any:
-        from mimic.explanation_figures import draw_exemplar_decision
-
-        return draw_exemplar_decision(table, width_cm=PAGE_CM)
-
-    return to_draw("choice_set", caption, _COMPARED, {"": table}, draw, PAGE_CM)
-
-
-def _moves(study: Study) -> str:
-    return "distance_km > 0" if "distance_km" in study.choice_sets.features else "all"
 
 
 def _groups(study: Study) -> PaperFigure:
@@ -238,7 +117,7 @@ def _individuals(study: Study) -> PaperFigure | None:
 
         return draw_individual_differences(table, color_by=color_by, width_cm=PAGE_CM)
 
-    return to_draw("individuals", caption, _COMPARED, {"": table}, draw, PAGE_CM)
+    return to_draw("individuals", caption, COMPARED, {"": table}, draw, PAGE_CM)
 
 
 def _model_pairs(study: Study) -> list[tuple[str, str]]:
@@ -248,32 +127,6 @@ def _model_pairs(study: Study) -> list[tuple[str, str]]:
     if study.models[-1:] not in ([], [BASELINE]) and BASELINE in study.log_odds:
         pairs.append((study.models[-1], BASELINE))
     return list(dict.fromkeys(pairs))
-
-
-def _difference(study: Study) -> PaperFigure | None:
-    pair = pair_of_study(study)
-    if not study.is_spatial or pair is None:
-        return None
-    model, other = pair
-    table = difference_map_table(study.log_odds, study.choice_sets, model, other, splits=[VALIDATION])
-    individual = study.configuration.figures.individual
-    individual = individual or str(table.groupby(INDIVIDUAL)["difference"].sum().idxmax())
-    own = table[table[INDIVIDUAL] == individual]
-    if own.empty:
-        own = difference_map_table(study.log_odds, study.choice_sets, model, other, individual=individual)
-    caption = (
-        f"Decisions of {individual}, the validation animal with the largest gain: arrows from origin to selected cell, blue "
-        f"where {model} (A) gave more probability than {other} (B), orange where less"
-    )
-    if study.configuration.figures.individual:
-        caption = caption.replace(", the validation animal with the largest gain", "")
-
-    def draw() -> Any:
-        from mimic.maps import draw_difference_map
-
-        return draw_difference_map(own, width_cm=COLUMN_CM)
-
-    return to_draw("difference", caption, _COMPARED, {"": own}, draw)
 
 
 def _exemplars(study: Study) -> PaperFigure | None:
@@ -296,7 +149,7 @@ def _exemplars(study: Study) -> PaperFigure | None:
 
     caption = f"The validation animals that {model} helps most, and least or harms, against {other}"
     caption += f"; colored by {by.replace('_', ' ')}" if color_by else ""
-    return to_draw("exemplars", caption, _COMPARED, {"": table}, draw)
+    return to_draw("exemplars", caption, COMPARED, {"": table}, draw)
 
 
 def _months(study: Study) -> PaperFigure | None:
@@ -316,7 +169,7 @@ def _months(study: Study) -> PaperFigure | None:
         "Gain over chance by month of the decision, validation animals weighing the same, with 95 % intervals over "
         "animals; below, the number of decisions"
     )
-    return to_draw("months", caption, _COMPARED, {"": table}, draw)
+    return to_draw("months", caption, COMPARED, {"": table}, draw)
 
 
 def _stay(study: Study) -> list[PaperFigure] | None:

@@ -13,6 +13,7 @@ from mimic.architecture import architecture_table
 from mimic.contrast_error import contrast_curve, contrast_spread
 from mimic.coverage import assess_coverage
 from mimic.coverage_tables import coverage_tables, lost_by
+from mimic.drawn import colors_of, to_draw
 from mimic.explanation_runs import load_models
 from mimic.grid_tables import chosen_members, hyperparameter_table, random_starts_table
 from mimic.importance import permutation_importance
@@ -24,7 +25,6 @@ from mimic.responses import response
 from mimic.schema import SPLIT, TRAIN, VALIDATION
 from mimic.stay import measure_stay
 from mimic.study import Study
-from mimic.study_figures import colors_of, to_draw
 from mimic.surfaces import odds_surface
 from mimic.win_rates import win_rates
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mimic.drawn import figure_of
 from mimic.identity import table_id
 from mimic.palette import COLUMN_CM
 from mimic.paper_items import NUMBER_COLUMNS, PaperFigure, PaperTable, Subject
@@ -15,8 +16,9 @@ from mimic.power import animals_needed
 from mimic.registry import Registry
 from mimic.study import Study
 from mimic.study_facts import study_facts
-from mimic.study_figures import figure_of, study_figures
+from mimic.study_figures import study_figures
 from mimic.study_learning import learning_figures
+from mimic.study_maps import study_maps
 from mimic.study_numbers import study_numbers
 from mimic.study_tables import study_tables
 from mimic.written import FORMS, count, percent, plain_number
@@ -36,7 +38,7 @@ def study_subject(study: Study) -> Subject:
         facts=study_facts(study),
         numbers=lambda: study_numbers(study),
         tables=study_tables(study),
-        figures=[*study_figures(study), *learning_figures(study)],
+        figures=[*study_maps(study), *study_figures(study), *learning_figures(study)],
     )
 
 

@@ -167,14 +167,15 @@ def test_a_deleted_figure_is_named_and_refresh_draws_it_anew(
     assert "small/chain.pdf (figure) is missing" in err
     # Drawing all of them anew would take long: the study has two figures now.
     every = {make.func.__name__: make for make in study_figures(load_study(copied, registry))}
-    monkeypatch.setattr("mimic.subjects.study_figures", lambda _: [every["_chain"], every["_tracks"]])
-    monkeypatch.setattr("mimic.subjects.learning_figures", lambda _: [])
+    monkeypatch.setattr("mimic.subjects.study_figures", lambda _: [every["_chain"], every["_ranks"]])
+    for others in ("study_maps", "learning_figures"):
+        monkeypatch.setattr(f"mimic.subjects.{others}", lambda _: [])
     code, _, err = mimic("whitepaper", copied, "--registry", registry_of(copied), "--refresh")
     assert (code, err) == (0, "")
     assert check(mimic, copied) == (0, [])
     assert sorted(path.stem for path in (copied / "whitepaper" / "figures" / "small").glob("*.pdf")) == [
         "chain",
-        "tracks",
+        "ranks",
     ]
     assert "small/chain.pdf" in set(registry.figures()["name"])
 
